@@ -78,7 +78,7 @@ def balance(options):
 def read(options):
     from rcdp_hpc.config import parse_config
     from rcdp_hpc.data.prepare import prepare_shards
-    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.reader import ShardReader
 
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         place = Path(folder)
@@ -90,7 +90,7 @@ def read(options):
             config = parse_config({"data": data, "run": {"progress": False}}, "benchmark")
             name = f"{storage}-{compression}"
             prepare_shards(config, place / name)
-            shards = ShardSet(place / name, verify=False)
+            shards = ShardReader(place / name, verify=False)
             total, block = shards.rows("train"), 4096
             content = shards.columns("train", 0, total, ("x",))["x"]
             with h5py.File(place / "one.h5", "w") as file:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from search_optimizers import reduced
 
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
@@ -71,7 +71,7 @@ def main() -> None:
     run = RunDirectory(chosen.run)
     config = reduced(run.config(), chosen.nodes, chosen.rows)
     space = searched_space(config.search)
-    fitness = ReservoirFitness(config, fitness_rows(ShardSet(run.shards, verify=False), config, SingleProcess()))
+    fitness = ReservoirFitness(config, fitness_rows(ShardReader(run.shards, verify=False), config, SingleProcess()))
     cached = CachedFitness(fitness, space)
     started = time.monotonic()
     more = round(chosen.population * chosen.factor**chosen.steps / (chosen.steps + 1))

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from rcdp_hpc.config import Config, parse_config, to_tree
 from rcdp_hpc.config.choices import SEARCH_OPTIMIZERS
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
@@ -54,7 +54,7 @@ def main() -> None:
     run = RunDirectory(chosen.run)
     config = reduced(run.config(), chosen.nodes, chosen.rows)
     space = searched_space(config.search)
-    fitness = ReservoirFitness(config, fitness_rows(ShardSet(run.shards, verify=False), config, SingleProcess()))
+    fitness = ReservoirFitness(config, fitness_rows(ShardReader(run.shards, verify=False), config, SingleProcess()))
     fitness_of: dict[bytes, float] = {}
     names = SEARCH_OPTIMIZERS.names
     best = np.empty((len(names), chosen.seeds))

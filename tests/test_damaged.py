@@ -13,7 +13,7 @@ from launch import rcdp, run_ranks
 from trainings import ENGINES_HERE, Training, ended, error_of, flip, messages, on_both_engines, train_together
 from whole_runs import curve, lines
 
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 
 pytestmark = pytest.mark.mpi
 
@@ -130,7 +130,7 @@ def test_the_classes_of_every_rank_and_epoch_are_counted(ranks, engine, alone, t
     counts = np.array(counted[0]["counts"])
     assert counts.shape == (ranks, 10)
     # Fully refilled: as many rows of each class as were prepared, evenly over the ranks.
-    np.testing.assert_array_equal(counts.sum(axis=0), ShardSet(out / "shards").class_counts("train"))
+    np.testing.assert_array_equal(counts.sum(axis=0), ShardReader(out / "shards").class_counts("train"))
     assert np.ptp(counts) <= 4
 
 

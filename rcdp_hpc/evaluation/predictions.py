@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.sample_ids import read_test_ids
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
@@ -49,7 +49,7 @@ class TestPredictions:
         chosen = probabilities[np.arange(len(predicted)), predicted]
         self._blocks.append(np.column_stack([source_index, labels, predicted, chosen]).astype(np.float64))
 
-    def write(self, comm: Communicator, shards: ShardSet, path: Path) -> NDArray[np.int64] | None:
+    def write(self, comm: Communicator, shards: ShardReader, path: Path) -> NDArray[np.int64] | None:
         """Write the predictions of all ranks to a CSV file, in the order of the source. Collective.
 
         Columns: ``part``, the part of the source (``test``, or ``train`` if the test rows were split off the training
@@ -59,7 +59,7 @@ class TestPredictions:
         Parameters
         ----------
         comm : Communicator
-        shards : ShardSet
+        shards : ShardReader
         path : Path
             The file, written by rank 0.
 
@@ -81,7 +81,7 @@ class TestPredictions:
         return None if rows is None else rows[:, 2].astype(np.int64)
 
 
-def _write(file: BinaryIO, rows: NDArray[np.float64], shards: ShardSet, ids: list[str] | None) -> None:
+def _write(file: BinaryIO, rows: NDArray[np.float64], shards: ShardReader, ids: list[str] | None) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="surrogateescape")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER if ids is None else [*HEADER[:2], "id", *HEADER[2:]])

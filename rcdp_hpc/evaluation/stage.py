@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config
-from rcdp_hpc.data.shards.reader import ShardSet, open_shards
+from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
@@ -102,7 +102,7 @@ def _confusion_of_slab(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
-    shards: ShardSet,
+    shards: ShardReader,
     predictions: TestPredictions,
     allow_code: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -143,7 +143,7 @@ def _refuse_non_finite(file: Path, scores: NDArray[np.float32], first: int) -> N
         )
 
 
-def _trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
+def _trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
     """Return the scores of boosted trees for a table, on rank 0; None for other data."""
     if predicted is None or not wants_trees(config, shards):
         return None
@@ -175,7 +175,7 @@ def _write_report(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
-    shards: ShardSet,
+    shards: ShardReader,
     result: dict[str, Any],
     confusion: NDArray[np.int64],
     facts: dict[str, Any],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.index import facts_in
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.model.metrics import confusion_matrix, scores
 from rcdp_hpc.runtime.threads import limit_threads
 
@@ -26,13 +26,13 @@ BLOCK_ROWS = 65_536
 SIGNIFICANCE = 0.05
 
 
-def wants_trees(config: Config, shards: ShardSet) -> bool:
+def wants_trees(config: Config, shards: ShardReader) -> bool:
     """Return whether boosted trees are fitted, as ``training.tree_baseline`` decides; log it if a table is too large.
 
     Parameters
     ----------
     config : Config
-    shards : ShardSet
+    shards : ShardReader
     """
     choice = config.training.tree_baseline
     if choice == "never" or facts_in(shards.index).kind != "table":
@@ -48,14 +48,14 @@ def wants_trees(config: Config, shards: ShardSet) -> bool:
     return True
 
 
-def score_trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64]) -> dict[str, Any]:
+def score_trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64]) -> dict[str, Any]:
     """Fit boosted trees with default settings to the original training and validation rows; score the test rows.
 
     Parameters
     ----------
     config : Config
         If ``data.balance`` balances the classes, all classes have the same weight.
-    shards : ShardSet
+    shards : ShardReader
     predicted : ndarray of int64, shape (test rows,)
         Class numbers that the model predicts, in the order of the shards.
 
@@ -116,12 +116,12 @@ def _trees_a_round(classes: int) -> int:
     return 1 if classes == 2 else classes
 
 
-def _original_rows(shards: ShardSet) -> int:
+def _original_rows(shards: ShardReader) -> int:
     splits = (shards.index["splits"][name] for name in ("train", "validation"))
     return sum(split["rows"] - sum(split["synthetic_counts"]) for split in splits)
 
 
-def _original(shards: ShardSet) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def _original(shards: ShardReader) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return the training and validation rows without synthetic rows, shape (rows, features), and their labels."""
     x, y = [], []
     for split in ("train", "validation"):

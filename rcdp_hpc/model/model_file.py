@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from rcdp_hpc.config import NETWORK_SECTIONS, TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
@@ -139,7 +139,7 @@ class ModelFile:
     def write(
         path: Path,
         config: Config,
-        shards: ShardSet,
+        shards: ShardReader,
         weights: Mapping[str, torch.Tensor],
         learned: Mapping[str, torch.Tensor] | None = None,
         role: Role = "model",
@@ -151,7 +151,7 @@ class ModelFile:
         path : Path
         config : Config
             Settings of the training. If ``reservoir.matrices`` is set, the file gets a copy of the matrices.
-        shards : ShardSet
+        shards : ShardReader
             The shards that the model was trained on.
         weights : mapping of str to torch.Tensor
             State of the readout network.

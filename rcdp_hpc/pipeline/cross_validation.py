@@ -15,7 +15,7 @@ from typing import Any, cast
 from rcdp_hpc.config import STAGES, Config, to_tree
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
-from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, arrays_of_root, with_data
+from rcdp_hpc.pipeline.array_data import LabelledArrays, Settings, arrays_of_root, with_data
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.results import CrossValidationResult
 from rcdp_hpc.pipeline.same_settings import refuse_different_settings

@@ -157,13 +157,13 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
 def _measured_kernel(config: Config, run: RunDirectory, threads: int) -> tuple[str, int]:
     """Return the fastest kernel whose rounding does no harm, and its batch rows, for this machine and these samples."""
     require_torch()
-    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
     from rcdp_hpc.reservoir.precision import ROWS, Rounding, furthest, measure_rounding
     from rcdp_hpc.reservoir.sequencing import Sequencer
 
     reservoir, cache = config.reservoir, default_cache()
-    shards = ShardSet(run.shards, verify=False)
+    shards = ShardReader(run.shards, verify=False)
     _, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     kernel, rows = str(reservoir.kernel), reservoir.batch_rows
     if kernel == "auto":

@@ -72,13 +72,13 @@ def _refuse_other_matrices(source: str, copy: Path) -> None:
 
 def _copy_matrices(config: Config, run: RunDirectory) -> None:
     require_torch()
-    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.reservoir.kept_steps import input_features
     from rcdp_hpc.reservoir.matrix_files import read_matrices, write_run_copy
     from rcdp_hpc.reservoir.sequencing import Sequencer
 
     reservoir = config.reservoir
-    _, features = Sequencer.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
+    _, features = Sequencer.of(reservoir).shape(ShardReader(run.shards, verify=False).sample_shape)
     # Matrices are checked before they are copied, so that the message names the user's own file.
     matrices = read_matrices(reservoir.matrices, reservoir.nodes, input_features(reservoir, features))
     write_run_copy(run.matrices, matrices, _digest(Path(reservoir.matrices)))

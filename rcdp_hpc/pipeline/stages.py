@@ -24,7 +24,7 @@ from rcdp_hpc.errors import (
     StageFailedError,
     StoppedError,
 )
-from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, with_data
+from rcdp_hpc.pipeline.array_data import LabelledArrays, Settings, with_data
 from rcdp_hpc.pipeline.requirements import require_engine, require_torch, require_torch_for
 from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult

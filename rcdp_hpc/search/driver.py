@@ -28,7 +28,7 @@ from rcdp_hpc.search.selection import selection_config
 from rcdp_hpc.search.space import Space, with_values
 
 if TYPE_CHECKING:
-    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.search.evaluation.rows import FitnessData
 
 log = logging.getLogger(__name__)
@@ -152,15 +152,15 @@ def search(context: StageContext) -> dict[str, Any]:
     return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_files(shards))}
 
 
-def _intact_shards(context: StageContext) -> ShardSet:
+def _intact_shards(context: StageContext) -> ShardReader:
     """Open the shards of the run and, with ``data.on_damage = "replace"``, replace damaged rows. Collective."""
-    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
     from rcdp_hpc.reservoir.kept_steps import check_samples
 
     config, comm = context.config, context.comm
-    shards = agree(comm, lambda: ShardSet(context.run.shards, verify=config.data.verify_on_read))
+    shards = agree(comm, lambda: ShardReader(context.run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
         agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))
     shards = without_damaged(

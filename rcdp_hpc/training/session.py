@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import TRAINING_SECTIONS, Config, settings_that_matter
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.model import checkpoint
@@ -64,7 +64,7 @@ class Session:
     config : Config
     comm : Communicator
     run : RunDirectory
-    shards : ShardSet
+    shards : ShardReader
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Session:
 
     trainer: Trainer
 
-    def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
+    def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardReader) -> None:
         self.config = config
         self.comm = comm
         self.run = run

@@ -9,7 +9,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.config.choices import extractor_choice
-from rcdp_hpc.data.shards.reader import ShardSet, open_shards
+from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
@@ -115,7 +115,7 @@ def train(context: StageContext) -> dict[str, Any]:
     return summary
 
 
-def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> TrainingCheckpoint | None:
+def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardReader) -> TrainingCheckpoint | None:
     saved = read_checkpoint(run.train)
     if saved is None:
         return None
@@ -135,7 +135,7 @@ def _report_changed_code(where: str, saved: Mapping[str, str], current: Mapping[
             )
 
 
-def _restore_model(config: Config, run: RunDirectory, shards: ShardSet, saved: TrainingCheckpoint) -> None:
+def _restore_model(config: Config, run: RunDirectory, shards: ShardReader, saved: TrainingCheckpoint) -> None:
     """Write the model of a finished training again if it is damaged, if the checkpoint has all of its content."""
     try:
         ModelFile.read(run.model)
@@ -160,7 +160,7 @@ def _has_baseline(run: RunDirectory) -> bool:
     return True
 
 
-def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
+def refuse_other_shards(where: str, digest: str, shards: ShardReader) -> None:
     """Raise an `InputError` if the file `where` belongs to other shards, whose rows may be in another split."""
     if digest != shards.digest:
         raise InputError(
@@ -169,7 +169,7 @@ def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
         )
 
 
-def _threads(config: Config, comm: Communicator, shards: ShardSet, saved: TrainingCheckpoint | None) -> int:
+def _threads(config: Config, comm: Communicator, shards: ShardReader, saved: TrainingCheckpoint | None) -> int:
     """Return the threads per rank: those of the resumed run, or those that `threads_of_rank` chooses."""
     if saved is not None and saved.ranks == comm.size:
         return saved.threads
@@ -224,7 +224,7 @@ def _prepare_trainer(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
-    shards: ShardSet,
+    shards: ShardReader,
     parallel: Strategy,
     reservoir: StateSource,
     plan_for: PlanFor,
@@ -254,7 +254,7 @@ def _prepare_trainer(
     return trainer
 
 
-def _report_one_step(config: Config, shards: ShardSet) -> None:
+def _report_one_step(config: Config, shards: ShardReader) -> None:
     """Log that the reservoir is a layer of random features if samples have one step, as the rows of a table."""
     reservoir = config.reservoir
     if reservoir.kind != "random" or config.extractor.makes_sequences:
@@ -268,7 +268,7 @@ def _report_one_step(config: Config, shards: ShardSet) -> None:
         )
 
 
-def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
+def _build_reservoir(config: Config, shards: ShardReader) -> StateSource:
     check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config, len(shards.classes))

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import readout_choice
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.reductions import feature_shape
@@ -30,7 +30,7 @@ SMALL_ONCE = 20e9
 DECOMPOSITION = 2
 
 
-def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int:
+def threads_of_rank(config: Config, comm: Communicator, shards: ShardReader) -> int:
     """Return the threads of each rank: as configured, one for small work, or the rank's share of the cores. Collective.
 
     The rule depends on configuration and data only, so that the result is the same for any number of ranks.
@@ -44,7 +44,7 @@ def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int
     return 1
 
 
-def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int:
+def threads_of_test(config: Config, comm: Communicator, shards: ShardReader) -> int:
     """Return the threads of each rank for a pass over the test rows, by the rule of `threads_of_rank`. Collective."""
     if config.training.threads:
         return config.training.threads

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.shards.writer import shard_numbers
 from rcdp_hpc.data.split import SPLITS, slab_bounds
@@ -18,7 +18,7 @@ from rcdp_hpc.errors import DataDamagedError, InputError
 
 
 def everything(directory):
-    shards = ShardSet(directory)
+    shards = ShardReader(directory)
     return {split: shards.read(split, 0, shards.rows(split)) for split in SPLITS}
 
 
@@ -56,7 +56,7 @@ def test_no_row_of_validation_or_test_is_or_is_made_from_a_training_seed(digits_
 
 def test_every_synthetic_row_lies_between_its_source_and_one_of_its_seven_nearest(digits_shards):
     train = everything(digits_shards)["train"]
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     where = {int(s): i for i, s in enumerate(train.source_index) if not train.synthetic[i]}
     flat = train.x.reshape(len(train.x), -1).astype(np.float64)
     for label in range(len(shards.classes)):
@@ -85,7 +85,7 @@ def test_the_training_part_is_balanced_and_the_others_are_as_the_source(digits_s
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 17])
 @pytest.mark.parametrize("split", SPLITS)
 def test_slabs_over_shards_are_disjoint_complete_and_stratified(digits_shards, ranks, split):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     rows, counts = shards.rows(split), shards.class_counts(split)
     whole = shards.read(split, 0, rows)
     pieces = [shards.read(split, *slab_bounds(rows, rank, ranks)) for rank in range(ranks)]
@@ -153,7 +153,7 @@ def test_tables_and_byte_samples(tmp_path):
     x, y = uneven_data((40, 20), shape=(6,))
     np.savez(tmp_path / "table.npz", x=(np.abs(x) * 50).astype(np.uint8), y=np.array(["yes", "no"])[y])
     prepare_shards(make_config(tmp_path / "table.npz"), tmp_path / "shards")
-    shards = ShardSet(tmp_path / "shards")
+    shards = ShardReader(tmp_path / "shards")
     assert shards.classes == ["no", "yes"]
     assert shards.sample_shape == (6,)
     assert shards.scale == 1 / 255

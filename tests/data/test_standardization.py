@@ -12,7 +12,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data import budget as memory
 from rcdp_hpc.data.fit_standardization import standardized
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.data.standardization import Standardization
@@ -38,7 +38,7 @@ def saved(tmp_path, x, y, **arrays):
 
 def prepared(tmp_path, path, name="shards", **data):
     index = prepare_shards(make_config(path, shards=2, **data), tmp_path / name)
-    shards = ShardSet(tmp_path / name)
+    shards = ShardReader(tmp_path / name)
     return index, {split: shards.read(split, 0, shards.rows(split)) for split in shards.splits}
 
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from rcdp_hpc.config import load_config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.evaluation import trees
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines
 from rcdp_hpc.pipeline.stages import run_stages
@@ -57,7 +57,7 @@ def test_trees_see_the_original_rows_alone(tmp_path, monkeypatch):
     x, y, *_ = checkerboard(tmp_path, 40)
     config = configuration(tmp_path)
     run_stages(["prepare"], config, tmp_path / "run")
-    shards, seen = ShardSet(tmp_path / "run/shards", verify=False), []
+    shards, seen = ShardReader(tmp_path / "run/shards", verify=False), []
     fit = HistGradientBoostingClassifier.fit
     monkeypatch.setattr(HistGradientBoostingClassifier, "fit", lambda *args: seen.append(args[1:]) or fit(*args))
     score_trees(config, shards, np.zeros(40, np.int64))

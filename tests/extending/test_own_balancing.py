@@ -14,7 +14,7 @@ from launch import REPOSITORY
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import InputError
 
@@ -124,7 +124,7 @@ def prepared(folder, balance, name="shards", **data):
         clouds(folder)
     prepare_shards(make_config(path, balance=balance, **data), folder / name)
     assert verify_shards(folder / name) == []
-    shards = ShardSet(folder / name)
+    shards = ShardReader(folder / name)
     return shards, shards.read("train", 0, shards.rows("train"))
 
 
@@ -212,7 +212,7 @@ def test_a_synthetic_series_has_the_length_of_its_origin(tmp_path):
     config = make_config(tmp_path / "t_TRAIN.ts", source="ts", balance="my_balancing:Jitter")
     prepare_shards(config, tmp_path / "shards")
     assert verify_shards(tmp_path / "shards") == []
-    shards = ShardSet(tmp_path / "shards")
+    shards = ShardReader(tmp_path / "shards")
     rows = shards.read("train", 0, shards.rows("train"))
     length = dict(zip(rows.source_index[~rows.synthetic].tolist(), rows.length[~rows.synthetic].tolist(), strict=True))
     assert rows.synthetic.any()
@@ -233,7 +233,7 @@ def categories(folder, balance):
     options = {"source": "csv", "category_columns": ["colour", "size"]}
     config = make_config(folder / "t.csv", balance=balance, **options)
     prepare_shards(config, folder / "shards")
-    return ShardSet(folder / "shards")
+    return ShardReader(folder / "shards")
 
 
 def test_categories_stay_categories(tmp_path):

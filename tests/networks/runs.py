@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.predict import predict
 
 
 def assert_prediction_equals_evaluation(run: Path, evaluated: dict) -> None:
-    shards = ShardSet(run / "shards")
+    shards = ShardReader(run / "shards")
     rows = shards.read("test", 0, shards.rows("test"))
     np.savez(run / "samples.npz", x=rows.x / np.float32(shards.scale))
     predict(run / "train/model.pt", run / "samples.npz", run / "labels.npz")

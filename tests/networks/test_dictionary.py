@@ -11,7 +11,7 @@ from networks.runs import assert_prediction_equals_evaluation
 from settings import config_of
 
 from rcdp_hpc.config import ExtractorSection, ReservoirSection, load_config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.networks.assembly import make_source
@@ -276,7 +276,7 @@ def test_a_resumed_training_loads_its_dictionary_and_ends_with_the_same_bits(tmp
 
 def test_the_dictionary_is_learned_from_runs_of_training_rows(tmp_path):
     run_stages(["prepare"], load_config("digits", SMALL), tmp_path)
-    shards = ShardSet(tmp_path / "shards")
+    shards = ShardReader(tmp_path / "shards")
     total = shards.rows("train")
     training = {row.tobytes() for row in shards.read("train", 0, total).x}
     found = sampled_rows(shards, 320, seed=1)
@@ -290,7 +290,7 @@ def test_the_dictionary_is_learned_from_runs_of_training_rows(tmp_path):
 def test_the_dictionary_does_not_depend_on_the_number_of_threads(tmp_path):
     config = load_config("digits", SMALL)
     run_stages(["prepare"], config, tmp_path / "0")
-    shards, found = ShardSet(tmp_path / "0/shards"), []
+    shards, found = ShardReader(tmp_path / "0/shards"), []
     for threads in (1, 2):
         source = make_source(config, shards.sample_shape, CPU)
         with limit_threads(threads):
@@ -303,7 +303,7 @@ def test_the_dictionary_does_not_depend_on_the_number_of_threads(tmp_path):
 def test_a_truncated_file_is_reported_and_learned_again_to_the_same_bits(tmp_path, caplog):
     config = load_config("digits", SMALL)
     run_stages(["prepare"], config, tmp_path)
-    shards, run = ShardSet(tmp_path / "shards"), RunDirectory(tmp_path)
+    shards, run = ShardReader(tmp_path / "shards"), RunDirectory(tmp_path)
     found = []
     for cut in (False, True):
         if cut:

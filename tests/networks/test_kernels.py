@@ -14,7 +14,7 @@ from settings import config_of
 from whole_runs import flags
 
 from rcdp_hpc.config import ExtractorSection, ReservoirSection, load_config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.networks import kernel_outputs
@@ -294,7 +294,7 @@ def test_whole_runs_predict_as_they_evaluate(changes, waves, tmp_path):
 def test_biases_come_from_original_rows_and_are_loaded_by_a_resumed_run(waves, tmp_path, caplog):
     config = configured(waves, "data.balance=smote")
     run_stages(["prepare"], config, tmp_path)
-    shards, run = ShardSet(tmp_path / "shards"), RunDirectory(tmp_path)
+    shards, run = ShardReader(tmp_path / "shards"), RunDirectory(tmp_path)
     rows = shards.read("train", 0, shards.rows("train"))
     assert rows.synthetic.any()
     originals = {row.tobytes() for row in rows.x[~rows.synthetic]}

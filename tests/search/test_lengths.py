@@ -152,7 +152,7 @@ def on_a_segment(point: np.ndarray, start: np.ndarray, ends: np.ndarray) -> bool
 
 
 class Shards:
-    """The part of `ShardSet` that `fitness_rows` uses."""
+    """The part of `ShardReader` that `fitness_rows` uses."""
 
     classes = CLASSES
     layout = SimpleNamespace(storage=Storage())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.class_table import table_lines
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed_lines
@@ -25,7 +25,7 @@ def counts_of_shards(index: dict[str, Any], split: str) -> NDArray[np.int64]:
     return np.array([shard["class_counts"] for shard in index["splits"][split]["shards"]], np.int64)
 
 
-def counts_of_ranks(shards: ShardSet, split: str, ranks: int) -> NDArray[np.int64]:
+def counts_of_ranks(shards: ShardReader, split: str, ranks: int) -> NDArray[np.int64]:
     """Return the rows of each class that each rank reads, shape (ranks, classes)."""
     total, classes = shards.rows(split), len(shards.classes)
     y = shards.columns(split, 0, total, ("y",))["y"]
@@ -104,9 +104,9 @@ def describe_shards(directory: Path, ranks: int = 0, class_counts: Path | None =
     Raises
     ------
     InputError, DataDamagedError
-        As `ShardSet`.
+        As `ShardReader`.
     """
-    shards = ShardSet(directory, verify=False)
+    shards = ShardReader(directory, verify=False)
     index = shards.index
     storage = shards.layout.storage
     lines = [

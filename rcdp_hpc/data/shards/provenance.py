@@ -14,7 +14,7 @@ from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.balancing.suitability import reserve_method
 from rcdp_hpc.data.rows import on_segment
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.split import RESERVE, SPLITS
 
@@ -63,7 +63,7 @@ class SyntheticRules:
     categories: tuple[int, ...]
 
     @classmethod
-    def of(cls, shards: ShardSet, split: str = "train") -> SyntheticRules:
+    def of(cls, shards: ShardReader, split: str = "train") -> SyntheticRules:
         """Return the rules for the synthetic rows of the training part or of the reserve."""
         data = shards.index["settings"]["data"]
         categories = tuple(shards.index.get("categories", ()))
@@ -82,7 +82,7 @@ class SyntheticRules:
 
 
 def provenance_findings(
-    shards: ShardSet,
+    shards: ShardReader,
     columns: dict[str, Columns],
     advance: Callable[[int], None] = lambda classes: None,
     share: tuple[int, int] = (0, 1),
@@ -91,7 +91,7 @@ def provenance_findings(
 
     Parameters
     ----------
-    shards : ShardSet
+    shards : ShardReader
         Shards whose files are undamaged.
     columns : dict
         For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index``, ``step`` (and ``length``).
@@ -248,7 +248,7 @@ def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
     return np.where(ascending[places] == wanted, places, -1)
 
 
-def _class_groups(shards: ShardSet, table: SyntheticTable, share: tuple[int, int]) -> Iterator[list[int]]:
+def _class_groups(shards: ShardReader, table: SyntheticTable, share: tuple[int, int]) -> Iterator[list[int]]:
     """Yield groups of classes with synthetic rows, of the share of this rank, each group small enough for memory."""
     labels = table.columns["y"]
     synthetic = np.bincount(labels[table.columns["synthetic"]], minlength=len(shards.classes))
@@ -268,7 +268,7 @@ def _class_groups(shards: ShardSet, table: SyntheticTable, share: tuple[int, int
 
 
 def _read_group(
-    shards: ShardSet, group: list[int], table: SyntheticTable, advance: Callable[[int], None]
+    shards: ShardReader, group: list[int], table: SyntheticTable, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return all rows of a group of classes, flattened, and their row numbers in the table, ascending."""
     wanted = np.isin(table.columns["y"], group)

@@ -321,7 +321,3 @@ class ShardReader:
 
     def _path(self, entry: dict[str, Any]) -> Path:
         return self.local_copies.get(entry["file"], self.directory / entry["file"])
-
-
-# The name of the class in most of the package.
-ShardSet = ShardReader

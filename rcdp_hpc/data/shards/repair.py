@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.shards.index import REPAIR_ADVICE
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.split import RESERVE, interleaved_labels
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -62,7 +62,7 @@ class _Segment:
     reserve: NDArray[np.int64] | None = None
 
 
-class RefilledShards(ShardSet):
+class RefilledShards(ShardReader):
     """The shards of a run directory without damaged training shards.
 
     The next unused row of the same class in the reserve replaces a lost row, in the same position. The class of a lost
@@ -75,7 +75,7 @@ class RefilledShards(ShardSet):
     directory : Path
         Folder of the shards.
     verify : bool
-        As in `ShardSet`.
+        As in `ShardReader`.
     damaged : dict of str to str
         Names of damaged training and reserve shards, with the damage. Rows of the reserve are assigned in this order,
         so that another damaged file at the end does not change the replacements of the others.
@@ -122,7 +122,7 @@ class RefilledShards(ShardSet):
         return counts
 
     def damaged(self, split: str, start: int, stop: int, check_stop: Callable[[], None]) -> dict[str, str]:
-        """Return the damaged files among those that hold some rows; see `ShardSet.damaged`."""
+        """Return the damaged files among those that hold some rows; see `ShardReader.damaged`."""
         if split != "train":
             return super().damaged(split, start, stop, check_stop)
         damage: dict[str, str] = {}
@@ -206,12 +206,12 @@ class RefilledShards(ShardSet):
 
 def without_damaged(
     comm: Communicator,
-    shards: ShardSet,
+    shards: ShardReader,
     known: dict[str, str],
     search: bool,
     local_rows: Callable[[int], tuple[int, int]],
     check_stop: Callable[[], None],
-) -> ShardSet:
+) -> ShardReader:
     """Return the shards without damaged training files, the same on every rank. Collective.
 
     Every rank checks the files of its rows. All ranks leave out a file that any rank finds damaged. Replacements may
@@ -222,7 +222,7 @@ def without_damaged(
     ----------
     comm : Communicator
         All ranks.
-    shards : ShardSet
+    shards : ShardReader
         The shards as prepared.
     known : dict of str to str
         Files that are known to be damaged, with the damage.
@@ -235,7 +235,7 @@ def without_damaged(
 
     Returns
     -------
-    ShardSet
+    ShardReader
         `shards` if nothing is damaged, else a `RefilledShards`.
 
     Raises
@@ -259,7 +259,7 @@ def without_damaged(
         damaged = {**damaged, **{file: damage[file] for file in sorted(damage)}}
 
 
-def replaced_files(view: ShardSet) -> dict[str, str]:
+def replaced_files(view: ShardReader) -> dict[str, str]:
     """Return the damaged files that are left out, with the damage."""
     return view.damaged_files if isinstance(view, RefilledShards) else {}
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_some
@@ -29,7 +29,7 @@ SPARE_BYTES = 2**26
 
 @contextmanager
 def staged_in(
-    comm: Communicator, shards: ShardSet, pieces: Iterable[tuple[str, int, int]], check_stop: Callable[[], None]
+    comm: Communicator, shards: ShardReader, pieces: Iterable[tuple[str, int, int]], check_stop: Callable[[], None]
 ) -> Iterator[None]:
     """Read shards from copies in ``$TMPDIR`` within the block. Collective.
 
@@ -42,7 +42,7 @@ def staged_in(
     ----------
     comm : Communicator
         All ranks.
-    shards : ShardSet
+    shards : ShardReader
         Reads from the copies within the block.
     pieces : iterable of (split, start, stop)
         The rows that this rank will read.

@@ -15,7 +15,7 @@ from rcdp_hpc.data.balancing.reserve import reserve_size
 from rcdp_hpc.data.balancing.targets import class_targets
 from rcdp_hpc.data.shards.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.shards.provenance import provenance_findings
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.sample_ids import damaged_ids
 from rcdp_hpc.data.split import RESERVE, Split
 from rcdp_hpc.errors import DataDamagedError
@@ -81,12 +81,12 @@ def verify_shards(
 
 
 def _content_findings(directory: Path, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
-    shards = ShardSet(directory, verify=True)
+    shards = ShardReader(directory, verify=True)
     damaged = _gathered(
         comm, lambda: [finding for split in shards.splits for finding in _damaged_files(shards, split, comm, advance)]
     )
     # Every rank reads the columns of all rows, which are small, but only the samples of its share of the classes.
-    shards = ShardSet(directory, verify=False)
+    shards = ShardReader(directory, verify=False)
     undamaged = [
         split
         for split in shards.splits
@@ -128,7 +128,7 @@ def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
     return [*stray, damaged] if damaged else stray
 
 
-def _damaged_files(shards: ShardSet, split: str, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
+def _damaged_files(shards: ShardReader, split: str, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
     """Open every `size`-th file of a split, beginning with file `rank`: this checks length, checksum and form."""
     findings, start = [], 0
     for number, shard in enumerate(shards.index["splits"][split]["shards"]):
@@ -142,11 +142,11 @@ def _damaged_files(shards: ShardSet, split: str, comm: Communicator, advance: Ca
     return findings
 
 
-def _read_columns(shards: ShardSet, split: str) -> dict[str, NDArray[Any]]:
+def _read_columns(shards: ShardReader, split: str) -> dict[str, NDArray[Any]]:
     return shards.columns(split, 0, shards.rows(split), tuple(shards.layout.columns))
 
 
-def _count_findings(shards: ShardSet, split: str, columns: dict[str, NDArray[Any]]) -> list[str]:
+def _count_findings(shards: ShardReader, split: str, columns: dict[str, NDArray[Any]]) -> list[str]:
     """Compare the rows of each class, in each shard and in all shards together, with the index."""
     entry, classes = shards.index["splits"][split], len(shards.classes)
     y, synthetic = columns["y"], columns["synthetic"]

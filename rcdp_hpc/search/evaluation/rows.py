@@ -17,7 +17,7 @@ from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
 
 if TYPE_CHECKING:
-    from rcdp_hpc.data.shards.reader import Rows, ShardSet
+    from rcdp_hpc.data.shards.reader import Rows, ShardReader
 
 Part = Literal["train", "val"]
 
@@ -129,14 +129,14 @@ class FitnessData:
         return digest.hexdigest()
 
 
-def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> FitnessData:
+def fitness_rows(shards: ShardReader, config: Config, comm: Communicator) -> FitnessData:
     """Read the first rows of the training and the validation split, once per node. Collective.
 
     Every contiguous slice of a split has the class proportions of the whole, so the first rows are as good as others.
 
     Parameters
     ----------
-    shards : ShardSet
+    shards : ShardReader
     config : Config
         ``search.train_rows`` and ``search.validation_rows`` are the most rows that are read.
     comm : Communicator

@@ -17,6 +17,7 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rcdp_hpc.config.choices import SEARCH_OPTIMIZERS
 from rcdp_hpc.search.optimizers.base import Costs, Optimizer, Positions
 from rcdp_hpc.search.optimizers.population import PopulationOptimizer
 
@@ -43,19 +44,11 @@ __all__ = [
     "Whale",
 ]
 
-# Classes by module, imported at their first use: Sobol's loads SciPy.
-_MODULES = {
-    "Genetic": "genetic",
-    "MothFlame": "moth_flame",
-    "ParticleSwarm": "particle_swarm",
-    "RandomSearch": "random_search",
-    "Sobol": "sobol",
-    "Vultures": "vultures",
-    "Whale": "whale",
-}
+# Class -> "module:Class", imported at its first use: Sobol's loads SciPy.
+_TARGETS = {choice.target.rpartition(":")[2]: choice.target for choice in SEARCH_OPTIMIZERS}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _TARGETS:
+        return getattr(import_module(_TARGETS[name].partition(":")[0]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

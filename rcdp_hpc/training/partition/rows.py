@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, replacement_record, without_damaged
 from rcdp_hpc.data.shards.stage_in import staged_in
 from rcdp_hpc.errors import InputError
@@ -33,7 +33,7 @@ def agree_on_speeds(
     config: Config,
     comm: Communicator,
     reservoir: StateSource,
-    shards: ShardSet,
+    shards: ShardReader,
     saved: TrainingCheckpoint | None,
 ) -> Speeds:
     """Return the ranks' speeds, the same on every rank, and log the partitions of each. Collective."""
@@ -75,10 +75,10 @@ def undamaged_shards(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
-    shards: ShardSet,
+    shards: ShardReader,
     saved: TrainingCheckpoint | None,
     plan_for: PlanFor,
-) -> ShardSet:
+) -> ShardReader:
     """Return the shards, with damaged ones replaced if ``data.on_damage = "replace"``. Collective.
 
     Shards that were left out when the checkpoint was written stay left out, even if they are repaired, since a resumed
@@ -105,7 +105,7 @@ def undamaged_shards(
 
 
 def staged_if_configured(
-    config: Config, comm: Communicator, shards: ShardSet, plan_for: PlanFor
+    config: Config, comm: Communicator, shards: ShardReader, plan_for: PlanFor
 ) -> AbstractContextManager[None]:
     """Read from node-local copies within the block, if ``data.stage_in`` is set. Collective."""
     if not config.data.stage_in:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields, refuse_other_shapes
@@ -38,11 +38,11 @@ class ShardSamples:
 
     Attributes
     ----------
-    shards : ShardSet
+    shards : ShardReader
     seed : int
     """
 
-    shards: ShardSet
+    shards: ShardReader
     seed: int
 
     @property
@@ -60,7 +60,7 @@ class ShardSamples:
 
 
 def learn_extractor(
-    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, source: StateSource
+    config: Config, comm: Communicator, run: RunDirectory, shards: ShardReader, source: StateSource
 ) -> dict[str, torch.Tensor]:
     """Learn the part of a source that is learned before the training, or load it from ``RUN/train``. Collective.
 
@@ -89,7 +89,7 @@ def learn_extractor(
 
 
 def _learned_state(
-    config: Config, run: RunDirectory, shards: ShardSet, source: LearnedSource
+    config: Config, run: RunDirectory, shards: ShardReader, source: LearnedSource
 ) -> dict[str, torch.Tensor]:
     path = run.train / source.file_name
     made_with = _made_with(config, shards, source)
@@ -106,7 +106,7 @@ def _learned_state(
     return state
 
 
-def _made_with(config: Config, shards: ShardSet, source: LearnedSource) -> str:
+def _made_with(config: Config, shards: ShardReader, source: LearnedSource) -> str:
     """Return the settings and data that determine the learned part, as text."""
     extractor = config.extractor.model_dump()
     return json.dumps(
@@ -130,12 +130,14 @@ def _saved_state(path: Path, made_with: str, source: LearnedSource) -> dict[str,
     return state if same else None
 
 
-def sampled_rows(shards: ShardSet, count: int, seed: int) -> np.ndarray:
+def sampled_rows(shards: ShardReader, count: int, seed: int) -> np.ndarray:
     """Return about `count` training samples, in runs of consecutive rows that the seed chooses; all if few."""
     return np.concatenate([shards.read("train", *bounds).x for bounds in _runs(shards.rows("train"), count, seed)])
 
 
-def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
+def sampled_originals(
+    shards: ShardReader, count: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
     """Return about `count` training samples that are not synthetic, and their lengths; all if they are few."""
     synthetic = shards.columns("train", 0, shards.rows("train"), ["synthetic"])["synthetic"]
     originals = np.flatnonzero(~synthetic.astype(bool))

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from rcdp_hpc.config import TRAINING_SECTIONS, Config, refuse_other_settings, settings_that_matter
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model.model_file import ModelFile
@@ -32,7 +32,7 @@ def baseline_of(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
-    shards: ShardSet,
+    shards: ShardReader,
     states: tuple[CachedStates, CachedStates],
     plan: BatchPlan,
     reservoir: StateSource,
@@ -61,7 +61,7 @@ def solve_readout(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
-    shards: ShardSet,
+    shards: ShardReader,
     reservoir: StateSource,
     plan: BatchPlan,
     threads: int,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
@@ -29,7 +29,7 @@ SPLITS = ("train", "validation")
 
 
 def streamed_source(
-    config: Config, comm: Communicator, shards: ShardSet, reservoir: StateSource, plan: BatchPlan, progress: Progress
+    config: Config, comm: Communicator, shards: ShardReader, reservoir: StateSource, plan: BatchPlan, progress: Progress
 ) -> RowSource:
     """Return rows whose states are computed on access and not stored.
 
@@ -64,7 +64,7 @@ def streamed_source(
 
 
 def cached_source(
-    comm: Communicator, shards: ShardSet, states: tuple[CachedStates, CachedStates], plan: BatchPlan, batch_rows: int
+    comm: Communicator, shards: ShardReader, states: tuple[CachedStates, CachedStates], plan: BatchPlan, batch_rows: int
 ) -> RowSource:
     """Return rows with cached states: each rank's partitions of the training rows, and its validation rows."""
     train, validation = states
@@ -104,7 +104,7 @@ def _local_bounds(plan: BatchPlan, rows: int) -> list[tuple[int, int]]:
 Part = tuple[list[torch.Tensor], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _rows_of(shards: ShardSet, split: str, blocks: Blocks, start: int, stop: int) -> Part:
+def _rows_of(shards: ShardReader, split: str, blocks: Blocks, start: int, stop: int) -> Part:
     """Return states in blocks, class indices and origins of consecutive rows."""
     computed = [(states.cpu(), labels.cpu().numpy()) for states, labels in blocks]
     if split == "validation":

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
@@ -94,7 +94,7 @@ def cache_dtype(config: Config, reservoir: StateSource) -> torch.dtype:
 
 def state_blocks(
     reservoir: StateSource,
-    shards: ShardSet,
+    shards: ShardReader,
     split: str,
     start: int,
     stop: int,
@@ -109,7 +109,7 @@ def state_blocks(
     ----------
     reservoir : StateSource
         The fixed reservoir. A block has ``batch_rows`` rows. Training rows get the reservoir's noise.
-    shards : ShardSet
+    shards : ShardReader
         The samples.
     split : {"train", "validation", "test"}
     start, stop : int
@@ -151,7 +151,7 @@ def state_blocks(
 
 def cache_states(
     reservoir: StateSource,
-    shards: ShardSet,
+    shards: ShardReader,
     split: str,
     ranges: Sequence[tuple[int, int]],
     progress: Progress,
@@ -163,7 +163,7 @@ def cache_states(
     ----------
     reservoir : StateSource
         The fixed reservoir.
-    shards : ShardSet
+    shards : ShardReader
         The samples.
     split : {"train", "validation", "test"}
     ranges : sequence of (start, stop)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -110,7 +110,7 @@ def place_states(
     config: Config,
     comm: Communicator,
     reservoir: StateSource,
-    shards: ShardSet,
+    shards: ShardReader,
     partitions: Ranges,
     validation: tuple[int, int],
 ) -> tuple[CachedStates, CachedStates]:
@@ -125,7 +125,7 @@ def place_states(
     config : Config
     comm : Communicator
     reservoir : StateSource
-    shards : ShardSet
+    shards : ShardReader
         The samples; not read later.
     partitions : sequence of (start, stop)
         This rank's training rows; each partition starts at the end of the one before.
@@ -167,7 +167,7 @@ def place_states(
     return train_states, validation_states
 
 
-def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: ShardSet, rows: int) -> _Need:
+def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: ShardReader, rows: int) -> _Need:
     share = machine_memory() // ranks_on_host(comm)
     return _Need(
         rows,

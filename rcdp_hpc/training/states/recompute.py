@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
@@ -70,14 +70,14 @@ class RecomputedStates:
         return states.to(self.dtype)
 
 
-def sample_bytes(shards: ShardSet) -> int:
+def sample_bytes(shards: ShardReader) -> int:
     """Return the bytes of a raw sample as stored."""
     return int(np.prod(shards.sample_shape)) * shards.layout.storage.dtype.itemsize
 
 
 def read_samples(
     source: StateSource,
-    shards: ShardSet,
+    shards: ShardReader,
     split: str,
     ranges: Sequence[tuple[int, int]],
     progress: Progress,

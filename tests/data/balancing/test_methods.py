@@ -25,7 +25,7 @@ from rcdp_hpc.data.balancing.targets import class_targets
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.rows import on_segment
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import InputError
 
@@ -57,7 +57,7 @@ def test_balanced_classes_need_no_import_of_imbalanced_learn(method, monkeypatch
         np.savez(tmp_path / f"{name}.npz", x=x, y=labels)
         configs[name] = make_config(source="npz", path=str(tmp_path / f"{name}.npz"), balance=method)
     prepare_shards(configs["even"], tmp_path / "even")
-    shards = ShardSet(tmp_path / "even")
+    shards = ShardReader(tmp_path / "even")
     rows = shards.columns("train", 0, shards.rows("train"), ("y", "synthetic"))
     assert np.bincount(rows["y"]).tolist() == [shards.rows("train") // 3] * 3
     assert not rows["synthetic"].any()
@@ -214,7 +214,7 @@ def test_rows_of_svm_smote_are_clipped_to_bytes(tmp_path):
     x, y = uneven_data((150, 70, 60), shape=(3, 2), seed=2)
     np.savez(tmp_path / "bytes.npz", x=(60 * x + 30).clip(0, 255).astype(np.uint8), y=y)
     prepare_shards(make_config(tmp_path / "bytes.npz", balance="svm_smote", shards=3), tmp_path / "shards")
-    shards = ShardSet(tmp_path / "shards")
+    shards = ShardReader(tmp_path / "shards")
     rows = shards.read("train", 0, shards.rows("train"))
     assert (rows.step < 0).any()
     assert verify_shards(tmp_path / "shards") == []
@@ -290,7 +290,7 @@ def test_tables_with_categories(tmp_path):
             prepare_shards(make_config(tmp_path / "t.csv", balance=balance, **options), tmp_path / "shards")
     prepare_shards(make_config(tmp_path / "t.csv", balance="smotenc", **options), tmp_path / "shards")
     assert verify_shards(tmp_path / "shards") == []
-    train = ShardSet(tmp_path / "shards").read("train", 0, 60)
+    train = ShardReader(tmp_path / "shards").read("train", 0, 60)
     assert set(train.x[:, 1]) == {0.0, 1.0, 2.0}
     options.pop("category_columns")
     with pytest.raises(InputError, match="'smotenc' is for tables"):

@@ -8,7 +8,7 @@ from data.conftest import make_config
 from data.shards.test_verify import change
 
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.split import interleaved_labels
 from rcdp_hpc.errors import InputError
@@ -17,7 +17,7 @@ from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 def prepared(tmp_path, npz_file, name="shards", **data):
     prepare_shards(make_config(npz_file, **{"reserve": 0.25, "shards": 1, **data}), tmp_path / name)
-    return ShardSet(tmp_path / name)
+    return ShardReader(tmp_path / name)
 
 
 @pytest.mark.parametrize("balance", ["smote", "none", "random_under", "random_over", "smote_tomek", "svm_smote"])
@@ -85,7 +85,7 @@ def test_a_class_of_one_sample_has_no_reserve(tmp_path):
 
 
 def test_the_order_of_labels_follows_from_the_counts(digits_shards):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     for split in shards.splits:
         labels = shards.columns(split, 0, shards.rows(split), ("y",))["y"]
         np.testing.assert_array_equal(labels, interleaved_labels(shards.class_counts(split)))

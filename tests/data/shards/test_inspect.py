@@ -8,7 +8,7 @@ from data.conftest import make_config
 from rcdp_hpc.cli import main
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.inspect import counts_of_ranks, counts_of_shards, counts_of_training, describe_shards, spread
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -23,7 +23,7 @@ def test_spread():
 
 @pytest.mark.parametrize("ranks", [1, 3, 17])
 def test_counts_of_shards_and_ranks_add_up(digits_shards, ranks):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     for counts in (counts_of_shards(shards.index, "train"), counts_of_ranks(shards, "train", ranks)):
         np.testing.assert_array_equal(counts.sum(axis=0), shards.class_counts("train"))
         assert np.ptp(counts.sum(axis=1)) <= 1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
@@ -38,7 +38,7 @@ def rewrite(directory, change, name=FIRST):
 
 
 def test_attributes_and_rows(digits_shards):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     assert shards.classes == list("0123456789")
     assert shards.sample_shape == (8, 8)
     assert shards.scale == 1 / 16
@@ -52,7 +52,7 @@ def test_attributes_and_rows(digits_shards):
 
 
 def test_rows_out_of_range_and_unknown_splits(digits_shards):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     with pytest.raises(IndexError, match="of test"):
         shards.read("test", 0, shards.rows("test") + 1)
     with pytest.raises(ValueError, match="'val' is not one of train, validation, test"):
@@ -62,7 +62,7 @@ def test_rows_out_of_range_and_unknown_splits(digits_shards):
 @settings(deadline=None)
 @given(st.data())
 def test_any_range_of_rows(digits_shards, data):
-    shards = ShardSet(digits_shards, verify=False)
+    shards = ShardReader(digits_shards, verify=False)
     whole = shards.read("train", 0, shards.rows("train"))
     start = data.draw(st.integers(0, len(whole.y)))
     stop = data.draw(st.integers(start, len(whole.y)))
@@ -73,7 +73,7 @@ def test_any_range_of_rows(digits_shards, data):
 
 def test_only_needed_files_are_opened_and_few_stay_open(tmp_path, npz_file):
     prepare_shards(make_config(npz_file, shards=40), tmp_path / "shards")
-    shards = ShardSet(tmp_path / "shards")
+    shards = ShardReader(tmp_path / "shards")
     for path in (tmp_path / "shards").glob("train-*"):
         if path.name != "train-00001-of-00040.h5":
             path.rename(path.with_suffix(".away"))
@@ -86,7 +86,7 @@ def test_only_needed_files_are_opened_and_few_stay_open(tmp_path, npz_file):
 
 def test_no_shards(tmp_path):
     with pytest.raises(InputError, match=r"index\.json: missing.*rcdp prepare"):
-        ShardSet(tmp_path)
+        ShardReader(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_damaged_index(directory, change, words):
     change(index)
     write_sealed(directory / "index.json", index)
     with pytest.raises(DataDamagedError, match=words) as caught:
-        ShardSet(directory)
+        ShardReader(directory)
     assert "index.json" in str(caught.value)
 
 
@@ -114,10 +114,10 @@ def test_a_truncated_index_and_a_later_version(directory):
     index = read_sealed(path)
     write_sealed(path, {**index, "format_version": 99})
     with pytest.raises(InputError, match="format version 99"):
-        ShardSet(directory)
+        ShardReader(directory)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(DataDamagedError, match=r"index\.json"):
-        ShardSet(directory)
+        ShardReader(directory)
 
 
 def flip(path):
@@ -136,7 +136,7 @@ def flip(path):
     ],
 )
 def test_a_damaged_shard_is_found_before_its_rows_are_used(directory, damage, words):
-    shards = ShardSet(directory, verify=True)
+    shards = ShardReader(directory, verify=True)
     damage(directory / FIRST)
     with pytest.raises(DataDamagedError, match=words) as caught:
         shards.read("train", 0, 1)
@@ -148,13 +148,13 @@ def test_a_damaged_shard_is_found_before_its_rows_are_used(directory, damage, wo
 
 def test_without_verify_only_lengths_are_checked(directory):
     flip(directory / FIRST)
-    ShardSet(directory, verify=False).columns("train", 0, 1, ("y",))
+    ShardReader(directory, verify=False).columns("train", 0, 1, ("y",))
     (directory / FIRST).write_bytes(b"x" * (directory / FIRST).stat().st_size)
     with pytest.raises(DataDamagedError, match="cannot be opened as HDF5"):
-        ShardSet(directory, verify=False).read("train", 0, 1)
+        ShardReader(directory, verify=False).read("train", 0, 1)
     os.truncate(directory / FIRST, 5000)
     with pytest.raises(DataDamagedError, match="5000 bytes long"):
-        ShardSet(directory, verify=False).read("train", 0, 1)
+        ShardReader(directory, verify=False).read("train", 0, 1)
 
 
 def replaced_by(name, make):
@@ -193,7 +193,7 @@ def virtual(file, name, rows):
 def test_links_and_other_datasets_are_refused(directory, make, words):
     rewrite(directory, replaced_by("y", make))
     with pytest.raises(DataDamagedError, match=words):
-        ShardSet(directory, verify=False).read("train", 0, 1)
+        ShardReader(directory, verify=False).read("train", 0, 1)
 
 
 def _read_in_child(shards, queue):
@@ -202,7 +202,7 @@ def _read_in_child(shards, queue):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_each_process_opens_its_own_files(digits_shards, method):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     expected = int(shards.read("train", 0, 5).y.sum())
     context = multiprocessing.get_context(method)
     queue = context.Queue()
@@ -217,4 +217,4 @@ def test_a_locked_file_can_be_read(directory):
     """Locks may hang or fail on NFS and Lustre, so that reading uses none."""
     with (directory / FIRST).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert len(ShardSet(directory).read("train", 0, 3).y) == 3
+        assert len(ShardReader(directory).read("train", 0, 3).y) == 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import RefilledShards, replacement_record, without_damaged
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -45,7 +45,7 @@ def shard_rows(shards, number):
 
 
 def test_rows_of_the_reserve_replace_lost_rows_of_their_class(prepared):
-    whole, view = ShardSet(prepared), view_of(prepared, 2)
+    whole, view = ShardReader(prepared), view_of(prepared, 2)
     before, after = rows_of(whole), rows_of(view)
     lost = shard_rows(whole, 2)
     np.testing.assert_array_equal(after.y, before.y)
@@ -63,7 +63,7 @@ def test_rows_of_the_reserve_replace_lost_rows_of_their_class(prepared):
 
 
 def test_rows_beyond_the_reserve_are_missing_and_counted(prepared):
-    whole, view = ShardSet(prepared), view_of(prepared, 4, 1)
+    whole, view = ShardReader(prepared), view_of(prepared, 4, 1)
     rows = rows_of(view)
     missing = np.sum([refill.missing for refill in view.refills], axis=0)
     assert missing.sum() > 0
@@ -97,7 +97,7 @@ def test_rows_beyond_the_refilled_part_are_refused(prepared):
 
 
 def test_without_a_reserve_all_lost_rows_are_missing(digits_shards):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     file = shards.index["splits"]["train"]["shards"][1]["file"]
     view = RefilledShards(digits_shards, True, {file: "damaged by a test"})
     assert view.refills[0].refilled == [0] * 10
@@ -105,20 +105,20 @@ def test_without_a_reserve_all_lost_rows_are_missing(digits_shards):
 
 
 def test_all_shards_damaged(digits_shards):
-    files = [shard["file"] for shard in ShardSet(digits_shards).index["splits"]["train"]["shards"]]
+    files = [shard["file"] for shard in ShardReader(digits_shards).index["splits"]["train"]["shards"]]
     with pytest.raises(DataDamagedError, match="every training shard is damaged"):
         RefilledShards(digits_shards, True, dict.fromkeys(files, "damaged by a test"))
 
 
 def looked_over(directory, search=True):
     return without_damaged(
-        SingleProcess(), ShardSet(directory), {}, search, local_rows=lambda rows: (0, rows), check_stop=lambda: None
+        SingleProcess(), ShardReader(directory), {}, search, local_rows=lambda rows: (0, rows), check_stop=lambda: None
     )
 
 
 def test_damage_of_the_reserve_is_found_before_its_rows_are_used(prepared, tmp_path):
     directory = shutil.copytree(prepared, tmp_path / "shards")
-    assert type(looked_over(directory)) is ShardSet
+    assert type(looked_over(directory)) is ShardReader
     flip(directory / name_of(3))
     flip(directory / "reserve-00000-of-00002.h5")
     view = looked_over(directory)

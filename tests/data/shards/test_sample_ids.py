@@ -9,7 +9,7 @@ import pytest
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.sample_ids import IDS_NAME, read_test_ids, write_test_ids
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.sources import Part, Source
@@ -41,7 +41,7 @@ def shards(tmp_path):
 
 
 def test_each_test_row_has_the_name_of_its_sample(shards):
-    opened = ShardSet(shards)
+    opened = ShardReader(shards)
     ids = read_test_ids(shards, opened.index)
     rows = opened.read("test", 0, opened.rows("test"))
     values = np.rint(rows.x.reshape(len(rows.y), -1)[:, 0] * 255).astype(int)

@@ -9,7 +9,7 @@ from data.shards.test_reader import flip
 from launch import python, rcdp, run_ranks
 
 from rcdp_hpc.data.shards import stage_in
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.stage_in import staged_in
 from rcdp_hpc.errors import StageFailedError, StoppedError
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -34,7 +34,7 @@ def go_on():
 
 
 def test_rows_are_read_from_copies_that_are_removed_at_the_end(digits_shards, place):
-    shards, plain = ShardSet(digits_shards), ShardSet(digits_shards)
+    shards, plain = ShardReader(digits_shards), ShardReader(digits_shards)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         (folder,) = place.iterdir()
         assert folder.stat().st_mode & 0o077 == 0
@@ -49,13 +49,13 @@ def test_rows_are_read_from_copies_that_are_removed_at_the_end(digits_shards, pl
 
 
 def test_only_files_with_the_rows_are_copied(digits_shards, place):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     with staged_in(SingleProcess(), shards, [("train", 0, 1)], go_on):
         assert list(shards.local_copies) == ["train-00000-of-00005.h5"]
 
 
 def test_an_error_within_the_block_removes_the_copies(digits_shards, place):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     with pytest.raises(ValueError, match="boom"), staged_in(SingleProcess(), shards, whole(shards), go_on):
         raise ValueError("boom")
     assert list(place.iterdir()) == []
@@ -67,7 +67,7 @@ def test_a_stop_while_copying_removes_the_copies(digits_shards, place):
         if list(place.glob("*/val-*")):
             raise StoppedError("stopped by a test")
 
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     with pytest.raises(StoppedError), staged_in(SingleProcess(), shards, whole(shards), stop):
         pass
     assert list(place.iterdir()) == []
@@ -75,7 +75,7 @@ def test_a_stop_while_copying_removes_the_copies(digits_shards, place):
 
 def test_a_full_disk_is_reported_before_copying(digits_shards, place, monkeypatch):
     monkeypatch.setattr(stage_in, "SPARE_BYTES", 2**62)
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     with (
         pytest.raises(StageFailedError, match=r"not enough disk space for copies .* Set TMPDIR"),
         staged_in(SingleProcess(), shards, whole(shards), go_on),
@@ -87,7 +87,7 @@ def test_a_full_disk_is_reported_before_copying(digits_shards, place, monkeypatc
 def test_a_damaged_file_is_not_copied_and_reported_by_the_reader(digits_shards, place, tmp_path):
     directory = shutil.copytree(digits_shards, tmp_path / "shards")
     flip(directory / "train-00001-of-00005.h5")
-    shards = ShardSet(directory)
+    shards = ShardReader(directory)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         assert "train-00001-of-00005.h5" not in shards.local_copies
         found = shards.damaged("train", 0, shards.rows("train"), go_on)
@@ -96,7 +96,7 @@ def test_a_damaged_file_is_not_copied_and_reported_by_the_reader(digits_shards, 
 
 
 def test_only_the_copies_of_a_killed_job_are_removed(digits_shards, place, dead_process):
-    shards = ShardSet(digits_shards)
+    shards = ShardReader(digits_shards)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         (folder,) = place.iterdir()
         left = shutil.copytree(folder, place / folder.name.replace(this_process().tag, dead_process.tag))
@@ -109,7 +109,7 @@ def test_only_the_copies_of_a_killed_job_are_removed(digits_shards, place, dead_
 
 
 def test_other_tasks_on_the_node_keep_their_copies(digits_shards, place):
-    one, two = ShardSet(digits_shards), ShardSet(digits_shards)
+    one, two = ShardReader(digits_shards), ShardReader(digits_shards)
     with staged_in(SingleProcess(), one, whole(one), go_on):
         with staged_in(SingleProcess(), two, whole(two), go_on):
             assert len(list(place.iterdir())) == 2

@@ -8,7 +8,7 @@ from data.conftest import make_config, uneven_data
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards import compression as compression_module
 from rcdp_hpc.data.shards import writer as shards_module
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.split import SPLITS
@@ -18,7 +18,7 @@ from rcdp_hpc.runtime.files import write_json
 
 
 def everything(directory):
-    shards = ShardSet(directory)
+    shards = ShardReader(directory)
     return {split: shards.read(split, 0, shards.rows(split)) for split in SPLITS}
 
 
@@ -160,7 +160,7 @@ def test_a_shard_without_lengths_is_damaged(series_shards):
     with h5py.File(path, "r+") as file:
         del file["length"]
     with pytest.raises(DataDamagedError, match=r"length is missing|bytes long"):
-        ShardSet(series_shards, verify=False).read("train", 0, 1)
+        ShardReader(series_shards, verify=False).read("train", 0, 1)
 
 
 def test_other_formats_are_refused(tmp_path, npz_file):
@@ -169,10 +169,10 @@ def test_other_formats_are_refused(tmp_path, npz_file):
     index = read_sealed(path)
     write_sealed(path, {**index, "format_version": 5})
     with pytest.raises(InputError, match="has format version 5, this package reads version 4"):
-        ShardSet(tmp_path / "shards")
+        ShardReader(tmp_path / "shards")
     write_json(path, {**index, "format_version": 3})  # earlier formats had no digest
     with pytest.raises(InputError, match=r"version 3.* Prepare again with --restart"):
-        ShardSet(tmp_path / "shards")
+        ShardReader(tmp_path / "shards")
     write_json(path, index)
     with pytest.raises(DataDamagedError, match="no checksum"):
-        ShardSet(tmp_path / "shards")
+        ShardReader(tmp_path / "shards")

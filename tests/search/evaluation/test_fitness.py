@@ -178,7 +178,7 @@ def test_a_search_over_reservoirs_improves_and_is_recorded(data, tmp_path):
 
 
 class Shards:
-    """The part of `ShardSet` that `fitness_rows` uses."""
+    """The part of `ShardReader` that `fitness_rows` uses."""
 
     classes = ("a", "b")
 

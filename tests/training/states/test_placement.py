@@ -18,7 +18,7 @@ from launch import python, run_ranks
 from whole_runs import curve, flags, series_file
 
 from rcdp_hpc.config import Config, load_config
-from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.pipeline.stages import run_stages
@@ -216,7 +216,7 @@ def test_recomputed_rows_have_the_same_lengths_and_noise(tmp_path):
     ]
     config = settings(*changes)
     run_stages(["prepare"], config, tmp_path / "run")
-    shards = ShardSet(tmp_path / "run/shards")
+    shards = ShardReader(tmp_path / "run/shards")
     source = make_source(config, shards.sample_shape, torch.device("cpu"))
     pieces, nothing = [(3, 20), (20, 40)], Progress("rows", 37, enabled=False)
     kept = cache_states(source, shards, "train", pieces, nothing, torch.empty(37, source.width))

@@ -11,7 +11,7 @@ from launch import python, run_ranks
 
 import rcdp_hpc
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.pipeline.given_arrays import labelled_arrays
+from rcdp_hpc.pipeline.array_data import labelled_arrays
 from rcdp_hpc.pipeline.stages import run_stages
 
 Y = np.arange(60) % 3
