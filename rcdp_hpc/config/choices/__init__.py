@@ -16,6 +16,7 @@ from rcdp_hpc.config.choices.engines import ENGINES
 from rcdp_hpc.config.choices.extractors import EXTRACTORS, ExtractorChoice, extractor_choice
 from rcdp_hpc.config.choices.kernels import KERNELS
 from rcdp_hpc.config.choices.losses import LOSSES
+from rcdp_hpc.config.choices.methods import METHODS, MethodChoice, method_choice
 from rcdp_hpc.config.choices.optimizers import OPTIMIZERS
 from rcdp_hpc.config.choices.plain import PLAIN_TABLES
 from rcdp_hpc.config.choices.readouts import READOUTS, ReadoutChoice, readout_choice
@@ -50,6 +51,7 @@ __all__ = [
     "EXTRACTORS",
     "KERNELS",
     "LOSSES",
+    "METHODS",
     "MOTH_FLAME_IMPROVEMENTS",
     "OPTIMIZERS",
     "READOUTS",
@@ -62,11 +64,13 @@ __all__ = [
     "Choice",
     "ChoiceTable",
     "ExtractorChoice",
+    "MethodChoice",
     "ReadoutChoice",
     "balancing_choice",
     "choices_of",
     "extractor_choice",
     "is_user_class",
+    "method_choice",
     "readout_choice",
 ]
 

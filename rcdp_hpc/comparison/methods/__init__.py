@@ -1,0 +1,1 @@
+"""The methods of a comparison, one file for each; `rcdp_hpc.config.choices.methods` lists them."""
