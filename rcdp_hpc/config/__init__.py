@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rcdp_hpc.config.apply_defaults import with_kind_defaults, with_settings
 from rcdp_hpc.config.augment import AugmentSection
+from rcdp_hpc.config.compare import CompareSection
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.extractor import ExtractorSection
 from rcdp_hpc.config.keys import (
@@ -38,6 +39,7 @@ __all__ = [
     "TRAINING_SECTIONS",
     "AugmentSection",
     "CheckpointSection",
+    "CompareSection",
     "Config",
     "DataFacts",
     "DataSection",

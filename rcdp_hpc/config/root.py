@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from rcdp_hpc.config.augment import AugmentSection
+from rcdp_hpc.config.compare import CompareSection
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.extractor import ExtractorSection
 from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
@@ -67,6 +68,7 @@ class Config(Section):
     partition: PartitionSection = Field(default_factory=PartitionSection)
     states: StatesSection = Field(default_factory=StatesSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    compare: CompareSection = Field(default_factory=CompareSection)
 
     _chosen: frozenset[str] | None = PrivateAttr(default=None)
 

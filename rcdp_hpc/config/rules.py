@@ -252,6 +252,13 @@ TRAINING = (
         )
     ),
     Rule(
+        "training.stop_seconds",
+        lambda c: c.training.stop_seconds > 0,
+        "a readout.kind that is trained",
+        lambda c: c.readout.trained,
+        "a solved readout has no epochs after which it could end",
+    ),
+    Rule(
         "parallel.compression",
         lambda c: c.parallel.compression != "none",
         "parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
@@ -477,7 +484,17 @@ SPACE = (
     ),
 )
 
-RULES: tuple[Rule, ...] = (*RESERVOIR, *READOUT, *TRAINING, *EXTRACTOR, *SEARCH, *SELECTION, *SPACE)
+COMPARE = (
+    Rule(
+        "compare.folds",
+        lambda c: c.compare.folds > 0,
+        "compare.seeds = []",
+        lambda c: not c.compare.seeds,
+        "each fold is one repetition, with run.seed",
+    ),
+)
+
+RULES: tuple[Rule, ...] = (*RESERVOIR, *READOUT, *TRAINING, *EXTRACTOR, *SEARCH, *SELECTION, *SPACE, *COMPARE)
 
 
 def contradictions(config: Config) -> Iterator[str]:

@@ -40,6 +40,12 @@ class TrainingSection(Section):
         description="stop after this many epochs without a better validation loss",
         json_schema_extra=RESUMABLE,
     )
+    stop_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="end the training after an epoch so that it takes at most this many seconds; 0 is no limit",
+        json_schema_extra=RESUMABLE,
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="number format of the network's products in training; the weights stay float32",

@@ -65,14 +65,17 @@ def record_file() -> Path:
 def code_named_by(config: Config) -> dict[str, str]:
     """Return the values of the form module:name in a configuration, by key.
 
-    Candidates of a list in the search space have keys of the form ``key[index]``.
+    Entries of a list, as candidates of the search space and methods of a comparison, have keys of the form
+    ``key[index]``.
     """
     settings = flatten(to_tree(config))
     keys = [key for key, table in TABLES.items() if table.user_class]
-    values = {key: str(settings[key]) for key in (*keys, "search.function")}
-    for key, choices in settings.items():
-        if key.startswith("search.space.") and isinstance(choices, list):
-            values |= {f"{key}[{index}]": str(choice) for index, choice in enumerate(choices)}
+    values: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, list) and (key in keys or key.startswith("search.space.")):
+            values |= {f"{key}[{index}]": str(entry) for index, entry in enumerate(value)}
+        elif key in keys or key == "search.function":
+            values[key] = str(value)
     return {key: value for key, value in values.items() if is_user_class(value)}
 
 

@@ -93,6 +93,8 @@ class Session:
         self.history = History(run.train / "metrics.jsonl")
         self.class_counts = ClassCountLog(run.train / "class_counts.jsonl")
         self.best: dict[str, float] = {}
+        self.started = time.monotonic()
+        self.earlier_seconds = 0.0
 
     @property
     def reports(self) -> list[dict[str, Any]]:
@@ -121,6 +123,7 @@ class Session:
             position, epochs = trainer.position, self.config.training.epochs
             position.finished = f"{epochs} epochs done" if position.epoch >= epochs else ""
             self.history.records = saved.metrics
+            self.earlier_seconds = sum(float(entry["seconds"]) for entry in saved.metrics)
             self.best = saved.best
             self.class_counts.history.records = saved.class_counts
             log.info("resumed at epoch %d, step %d", position.epoch + 1, position.step)
@@ -175,7 +178,8 @@ class Session:
 
     def _limits(self) -> dict[str, float]:
         settings = self.config.training
-        return {"epochs": settings.epochs, "patience": settings.patience, "loss_target": settings.loss_target}
+        limits = {"epochs": settings.epochs, "patience": settings.patience, "loss_target": settings.loss_target}
+        return limits | ({"stop_seconds": settings.stop_seconds} if settings.stop_seconds else {})
 
     def report(self, epoch: EpochReport) -> None:
         """Write the metrics of an epoch, and log them. Collective."""
@@ -192,7 +196,22 @@ class Session:
                 self.tensorboard.write(entry)
 
         agree_on_root(self.comm, append)
+        self._end_in_time()
         self._log_epoch(epoch)
+
+    def _end_in_time(self) -> None:
+        """End the training if the time of ``training.stop_seconds`` is too short for another epoch. Collective.
+
+        The time counts from the start of the stage; of earlier jobs, only their epochs count.
+        """
+        position, limit = self.trainer.position, self.config.training.stop_seconds
+        if not limit or position.finished:
+            return
+        now = self.earlier_seconds + time.monotonic() - self.started
+        another = float(np.mean([entry["seconds"] for entry in self.reports]))
+        spent, another = self.comm.broadcast((now, another))
+        if spent + another > limit:
+            position.finished = f"{spent:.0f} s used of training.stop_seconds = {limit:g}, too little for another epoch"
 
     def _log_epoch(self, epoch: EpochReport) -> None:
         """Log about twenty of the epochs, always the first and the last; metrics.jsonl has all of them."""

@@ -135,6 +135,9 @@ CASES = [
     ("search.space.hidden needs a readout.kind of the package",
      {"search.space.hidden": {"low": 8, "high": 16}, "search.evaluation": "train", "readout.kind": "mine:Readout"},
      {"readout.kind": "network"}),
+    ("training.stop_seconds = 5.0 needs a readout.kind that is trained",
+     {"training.stop_seconds": 5, "readout.kind": "ridge"}, {"training.stop_seconds": 0.0}),
+    ("compare.folds = 3 needs compare.seeds = []", {"compare.folds": 3, "compare.seeds": [1]}, {"compare.seeds": []}),
 ]  # fmt: skip
 
 

@@ -199,3 +199,12 @@ def test_the_step_within_an_epoch_is_noted_in_a_file(out, monkeypatch):
     position = json.loads((out / "train/position.json").read_text())
     assert position["epoch"] == 0
     assert 0 < position["step"] < position["steps"]
+
+
+def test_the_training_ends_before_the_epoch_that_its_time_is_too_short_for(out):
+    short = train(out, "training.epochs=1000", "training.patience=1000", "training.stop_seconds=0.001")
+    assert short["epochs"] == 1
+    assert "training.stop_seconds = 0.001" in short["ended"]
+    assert train(out, "training.epochs=1000", "training.patience=1000", "training.stop_seconds=0.001") == short
+    longer = train(out, "training.epochs=3", "training.stop_seconds=1e6")
+    assert (longer["epochs"], longer["ended"]) == (3, "3 epochs done")

@@ -39,6 +39,7 @@ TABLES: Mapping[str, ChoiceTable] = {
         LOSSES,
         SCHEDULES,
         ENGINES,
+        METHODS,
         *PLAIN_TABLES,
     )
 }

@@ -411,4 +411,11 @@ PLAIN_TABLES = (
             Choice("reflect", "the image mirrored at its edge"),
         ),
     ),
+    ChoiceTable(
+        "compare.arms",
+        (
+            Choice("rows", "each method reads the samples as they are"),
+            Choice("extractor", "each method reads the features of one convolution extractor, trained once (images)"),
+        ),
+    ),
 )
