@@ -27,12 +27,13 @@ from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
 from rcdp_hpc.config.readout import ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.root import NETWORK_SECTIONS, STAGES, TRAINING_SECTIONS, Config
-from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
+from rcdp_hpc.config.search import DIMENSION_KEYS, RangeSection, SearchSection, SpaceSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.toml import commented_toml
 from rcdp_hpc.config.training import CheckpointSection, StatesSection, TrainingSection
 
 __all__ = [
+    "DIMENSION_KEYS",
     "KINDS",
     "NETWORK_SECTIONS",
     "STAGES",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from rcdp_hpc.config.choices import READOUTS, readout_choice
+from rcdp_hpc.config.choices import READOUT_ACTIVATIONS, READOUTS, readout_choice
 from rcdp_hpc.config.section import Section, positive_entries
 
 
@@ -17,7 +17,9 @@ class ReadoutSection(Section):
         "network",
         description="the readout",
     )
-    layers: int = Field(1, ge=1, le=100, description="number of layers (lstm, gru, transformer, convolution)")
+    layers: int = Field(
+        1, ge=1, le=100, description="number of layers; with kind = network of inner ReLU layers (w_2 of eq. 11)"
+    )
     heads: int = Field(
         4, ge=1, le=1000, description="attention heads; readout.outputs must be a multiple of them (transformer)"
     )
@@ -56,7 +58,10 @@ class ReadoutSection(Section):
     hidden: int = Field(
         128,
         ge=1,
-        description="width of the two ReLU layers (network, eq. 11), units (lstm, gru) or channels (others)",
+        description="width of the ReLU layers (network, eq. 11), units (lstm, gru) or channels (others)",
+    )
+    activation: Annotated[str, AfterValidator(READOUT_ACTIVATIONS.accepted)] = Field(
+        "relu", description="activation of the layers"
     )
     relu_slope: float = Field(
         0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU (network)"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice, extractor_choice, readout_choice
 from rcdp_hpc.config.optimizer import LossSection
+from rcdp_hpc.config.search import DIMENSION_KEYS, RangeSection
 from rcdp_hpc.config.section import Section
 
 if TYPE_CHECKING:
@@ -111,6 +112,23 @@ def _trained(config: Config) -> bool:
     return config.extractor.trained
 
 
+def _values_of(bounds: RangeSection | None, configured: float | str) -> list[float | str]:
+    """Return the choices of a dimension; only the configured value if it is not searched or has bounds."""
+    return [configured] if bounds is None or bounds.choices is None else bounds.choices
+
+
+def _heads_divide_outputs(config: Config) -> bool:
+    heads, bounds = config.readout.heads, config.search.space.outputs
+    choices = None if bounds is None else bounds.choices
+    # A choice that is not a number is refused with the space.
+    return heads == 1 or bool(choices and all(isinstance(one, float) and one % heads == 0 for one in choices))
+
+
+def _listed(names: list[str]) -> str:
+    *first, last = [repr(name) for name in names]
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def _least_kernels(config: Config) -> int:
     inputs = len(config.extractor.kernel_inputs)
     return 84 * (inputs + 1 if inputs > 1 else 1)
@@ -147,6 +165,13 @@ READOUT = (
         "readout.kind = 'network'",
         lambda c: readout_choice(c.readout.kind).warm_start,
         "other readouts cannot start from a ridge readout",
+    ),
+    Rule(
+        "readout.warm_start",
+        lambda c: c.readout.warm_start,
+        "readout.activation = 'relu'",
+        lambda c: c.readout.activation == "relu",
+        "the ReLU of a value and of its negative add up to it, which other functions do not",
     ),
     Rule(
         "readout.warm_start",
@@ -439,6 +464,16 @@ SEARCH = (
         lambda c: not c.reservoir.noise and c.reservoir.is_plain,
         "candidates share its matrices",
     ),
+    *(
+        Rule(
+            "search.candidates_at_once",
+            _searches(lambda c, name=name: _at_once(c) and getattr(c.search.space, name) is not None),  # type: ignore[misc]
+            f"no search.space.{name}",
+            lambda c: False,
+            "candidates in common products have matrices and states of one shape",
+        )
+        for name in ("state_set", "nodes", "layers", "states")
+    ),
 )
 
 SELECTION = tuple(
@@ -466,21 +501,65 @@ SPACE = (
             lambda c: not c.reservoir.matrices,
             "your own matrices are taken as they are, and candidates would not differ by it",
         )
-        for name in ("density", "spectral_radius", "weight_scale", "input_scaling", "bias_scaling")
+        for name in (
+            "density",
+            "spectral_radius",
+            "weight_scale",
+            "input_scaling",
+            "bias_scaling",
+            "nodes",
+            "layers",
+        )
+    ),
+    Rule(
+        "search.space.states",
+        _searches(lambda c: c.search.space.states is not None and not _function(c)),
+        "'states' in reservoir.reduction, and reservoir.steps = []",
+        lambda c: "states" in c.reservoir.reduction and not c.reservoir.steps,
+        "candidates would not differ by it",
+    ),
+    *(
+        Rule(
+            f"search.space.{name}",
+            _searches(
+                lambda c, name=name: getattr(c.search.space, name) is not None and c.search.evaluation == "train"  # type: ignore[misc]
+            ),
+            f"readout.kind = {_listed(READOUTS.users_of(key))}",
+            lambda c, key=key: key in readout_choice(c.readout.kind).keys,  # type: ignore[misc]
+            "candidates would not differ by it",
+        )
+        for name, key in DIMENSION_KEYS.items()
+        if key.startswith("readout.")
     ),
     Rule(
         "search.space.relu_slope",
         _searches(lambda c: c.search.space.relu_slope is not None and c.search.evaluation == "train"),
-        "readout.kind = 'network'",
-        lambda c: "readout.relu_slope" in readout_choice(c.readout.kind).keys,
+        "readout.activation = 'relu', or 'relu' among the choices of search.space.readout_activation",
+        lambda c: "relu" in _values_of(c.search.space.readout_activation, c.readout.activation),
         "candidates would not differ by it",
     ),
     Rule(
-        "search.space.hidden",
-        _searches(lambda c: c.search.space.hidden is not None and c.search.evaluation == "train"),
-        "a readout.kind of the package",
-        lambda c: c.readout.kind in READOUTS,
-        "candidates would not differ by it",
+        "search.space.outputs",
+        _searches(
+            lambda c: c.search.space.outputs is not None and "readout.heads" in readout_choice(c.readout.kind).keys
+        ),
+        "choices that are multiples of readout.heads",
+        _heads_divide_outputs,
+        "each head of a transformer reads an equal share of them",
+    ),
+    Rule(
+        "search.space.batch",
+        _searches(lambda c: c.search.space.batch is not None),
+        "training.global_batch = 0",
+        lambda c: not c.training.global_batch,
+        "the training would not use the batch that the search found",
+    ),
+    Rule(
+        "search.space.readout_activation",
+        _searches(lambda c: c.search.space.readout_activation is not None),
+        "readout.warm_start = false",
+        lambda c: not c.readout.warm_start,
+        "only a network of ReLU layers can start from the ridge readout",
     ),
 )
 

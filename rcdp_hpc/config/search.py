@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -43,25 +44,64 @@ class RangeSection(Section):
         return self
 
 
+def _dimension(key: str, description: str) -> Any:
+    """Return the field of a dimension whose values replace those of a dotted key; no key: `state_set`."""
+    return Field(None, description=description, json_schema_extra={"replaces": key})
+
+
 class SpaceSection(Section):
     """The dimensions of the search space; one left out keeps its configured value."""
 
-    state_set: RangeSection | None = Field(
-        None, description="named set of reservoir settings, as choices (docs/search.md lists them)"
+    state_set: RangeSection | None = _dimension(
+        "", "named set of reservoir settings, as choices (docs/search.md lists them)"
     )
-    density: RangeSection | None = Field(None, description="connection density p")
-    spectral_radius: RangeSection | None = Field(None, description="spectral radius rho")
-    weight_scale: RangeSection | None = Field(
-        None, description="weight scale w (with reservoir.scaling = weight_scale)"
+    density: RangeSection | None = _dimension("reservoir.density", "connection density p")
+    spectral_radius: RangeSection | None = _dimension("reservoir.spectral_radius", "spectral radius rho")
+    weight_scale: RangeSection | None = _dimension(
+        "reservoir.weight_scale", "weight scale w (with reservoir.scaling = weight_scale)"
     )
-    input_scaling: RangeSection | None = Field(None, description="input scaling")
-    bias_scaling: RangeSection | None = Field(None, description="bias scaling")
-    leak: RangeSection | None = Field(None, description="leak rate a")
-    activation: RangeSection | None = Field(None, description="activation f (choices)")
-    learning_rate: RangeSection | None = Field(None, description="learning rate of the readout (evaluation = train)")
-    relu_slope: RangeSection | None = Field(None, description="slope of the ReLU below zero (evaluation = train)")
-    hidden: RangeSection | None = Field(None, description="width of the readout's hidden layers (evaluation = train)")
-    weight_decay: RangeSection | None = Field(None, description="weight decay of the readout (evaluation = train)")
+    input_scaling: RangeSection | None = _dimension("reservoir.input_scaling", "input scaling")
+    bias_scaling: RangeSection | None = _dimension("reservoir.bias_scaling", "bias scaling")
+    leak: RangeSection | None = _dimension("reservoir.leak", "leak rate a")
+    activation: RangeSection | None = _dimension("reservoir.activation", "activation f (choices)")
+    learning_rate: RangeSection | None = _dimension(
+        "optimizer.learning_rate", "learning rate of the readout (evaluation = train)"
+    )
+    relu_slope: RangeSection | None = _dimension(
+        "readout.relu_slope", "slope of the ReLU below zero (evaluation = train)"
+    )
+    hidden: RangeSection | None = _dimension(
+        "readout.hidden", "width of the readout's hidden layers (evaluation = train)"
+    )
+    weight_decay: RangeSection | None = _dimension(
+        "optimizer.weight_decay", "weight decay of the readout (evaluation = train)"
+    )
+    nodes: RangeSection | None = _dimension("reservoir.nodes", "reservoir neurons n")
+    layers: RangeSection | None = _dimension("reservoir.layers", "stacked reservoirs")
+    states: RangeSection | None = _dimension(
+        "reservoir.states", "number of states that are features (with 'states' in reservoir.reduction)"
+    )
+    readout_layers: RangeSection | None = _dimension(
+        "readout.layers", "number of the readout's layers (evaluation = train)"
+    )
+    readout_activation: RangeSection | None = _dimension(
+        "readout.activation", "activation of the readout's layers, as choices (evaluation = train)"
+    )
+    outputs: RangeSection | None = _dimension(
+        "readout.outputs", "components of the reservoir output o (evaluation = train)"
+    )
+    dropout: RangeSection | None = _dimension(
+        "readout.dropout", "fraction of the readout's hidden units that are dropped (evaluation = train)"
+    )
+    batch: RangeSection | None = _dimension("training.batch", "samples per rank and step (evaluation = train)")
+
+
+# The dotted key whose value each dimension replaces, in the order of the search coordinates.
+DIMENSION_KEYS: Mapping[str, str] = {
+    name: str(field.json_schema_extra["replaces"])
+    for name, field in SpaceSection.model_fields.items()
+    if isinstance(field.json_schema_extra, dict)
+}
 
 
 class SearchSection(Section):

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from rcdp_hpc.config import SearchSection
 from rcdp_hpc.runtime.text import wrap_items
@@ -137,7 +136,6 @@ def _bound_warning(dimension: Dimension, value: float | int | str) -> str | None
 
 def _can_widen(dimension: Dimension, side: str) -> bool:
     """Return whether the key accepts a value beyond a bound."""
-    _, owner = owner_of(dimension.name)
     step = 1.0 if dimension.integer else NEAR_BOUND * (dimension.high - dimension.low)
     if side == "high":
         beyond = dimension.high + step
@@ -145,8 +143,4 @@ def _can_widen(dimension: Dimension, side: str) -> bool:
         beyond = dimension.low / 2
     else:
         beyond = dimension.low - step
-    try:
-        owner.model_validate({dimension.name: int(np.rint(beyond)) if dimension.integer else beyond})
-    except ValidationError:
-        return False
-    return True
+    return owner_of(dimension.name).accepts(int(np.rint(beyond)) if dimension.integer else beyond) is None

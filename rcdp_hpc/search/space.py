@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,34 +9,52 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from rcdp_hpc.config import (
-    Config,
-    OptimizerSection,
-    RangeSection,
-    ReadoutSection,
-    ReservoirSection,
-    SearchSection,
-    Section,
-    SpaceSection,
-)
+from rcdp_hpc.config import DIMENSION_KEYS, Config, RangeSection, SearchSection, Section, SpaceSection
 from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.state_sets import STATE_SETS
 
 Values = dict[str, float | int | str]
-# The sections of the dimensions that need a trained readout; all others are keys of [reservoir].
-_OWNERS: Mapping[str, tuple[str, type[Section]]] = {
-    "learning_rate": ("optimizer", OptimizerSection),
-    "weight_decay": ("optimizer", OptimizerSection),
-    "relu_slope": ("readout", ReadoutSection),
-    "hidden": ("readout", ReadoutSection),
-}
-READOUT_KEYS = tuple(_OWNERS)
+STATE_SET = "state_set"
+# The dimensions that need a readout that is fitted to each candidate; all others belong to the reservoir.
+READOUT_DIMENSIONS = tuple(
+    name for name, key in DIMENSION_KEYS.items() if name != STATE_SET and not key.startswith("reservoir.")
+)
 
 
-def owner_of(name: str) -> tuple[str, type[Section]]:
-    """Return the name and the class of the section that has the key of a dimension."""
-    return _OWNERS.get(name, ("reservoir", ReservoirSection))
+@dataclass(frozen=True)
+class Owner:
+    """The key of the configuration whose value a dimension replaces.
+
+    Attributes
+    ----------
+    section : str
+        Name of the section.
+    key : str
+        Key within the section.
+    type : type of Section
+    """
+
+    section: str
+    key: str
+    type: type[Section]
+
+    def accepts(self, value: float | int | str) -> str | None:
+        """Return why the section does not accept a value of the key; None if it does."""
+        try:
+            self.type.model_validate({self.key: value})
+        except ValidationError as error:
+            return error.errors()[0]["msg"].lower()
+        return None
+
+
+def owner_of(name: str) -> Owner:
+    """Return the key that a dimension sets; `name` is in the table of dimensions and is not "state_set"."""
+    section, _, key = DIMENSION_KEYS[name].partition(".")
+    owner = Config.model_fields[section].annotation
+    assert isinstance(owner, type)
+    assert issubclass(owner, Section)
+    return Owner(section, key, owner)
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Dimension:
     Attributes
     ----------
     name : str
-        Its key in the section ``[reservoir]``, ``[readout]`` or ``[optimizer]``.
+        Its name in ``[search.space]``; `owner_of` has the key that it sets.
     low, high : float
         Bounds of the value; integers if `integer` is set.
     log : bool
@@ -101,9 +118,10 @@ class Dimension:
         return float(np.log10(value)) if self.log else value
 
     def _configured(self, config: Config) -> Any:
-        if self.name == "state_set":  # not a key of the configuration
+        if self.name == STATE_SET:  # not a key of the configuration
             return None
-        return getattr(getattr(config, owner_of(self.name)[0]), self.name)
+        owner = owner_of(self.name)
+        return getattr(getattr(config, owner.section), owner.key)
 
     def named(self, value: float) -> float | int | str:
         """Return a decoded number in the type of the key."""
@@ -196,19 +214,24 @@ def with_values(config: Config, values: Values) -> Config:
     Raises
     ------
     InputError
-        If a value names code (module:name) that is not among the choices of its dimension, as in a file that was
-        altered.
+        If a name is not that of a dimension, or a value names code (module:name) that is not among the choices of its
+        dimension, as in a file that was altered.
     """
-    for name, value in values.items():
+    changes: dict[str, dict[str, Any]] = {"reservoir": {}}
+    chosen = values.get(STATE_SET)
+    if chosen is not None:
+        changes["reservoir"].update(STATE_SETS[str(chosen)].settings)
+    for name, value in values.items():  # a searched value replaces that of the set
+        if name == STATE_SET:
+            continue
+        if name not in DIMENSION_KEYS:
+            raise InputError(
+                f"{name} of a candidate is not a dimension of the search space: start the search again with --restart"
+            )
         if isinstance(value, str) and is_user_class(value):
             _refuse_other_code(config, name, value)
-    chosen = values.get("state_set")
-    reservoir = dict(STATE_SETS[str(chosen)].settings) if chosen is not None else {}
-    # A searched value replaces that of the set.
-    reservoir |= {name: value for name, value in values.items() if name not in (*READOUT_KEYS, "state_set")}
-    changes: dict[str, dict[str, Any]] = {"reservoir": reservoir}
-    for name in values.keys() & _OWNERS.keys():
-        changes.setdefault(owner_of(name)[0], {})[name] = values[name]
+        owner = owner_of(name)
+        changes.setdefault(owner.section, {})[owner.key] = value
     sections = {section: getattr(config, section).model_copy(update=update) for section, update in changes.items()}
     return config.model_copy(update=sections)
 
@@ -228,15 +251,15 @@ def searched_space(search: SearchSection) -> Space:
 
 
 def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
-    if name in READOUT_KEYS and evaluation == "ridge":
+    if name in READOUT_DIMENSIONS and evaluation == "ridge":
         raise InputError(
             f"search.space.{name} has no effect with search.evaluation = {evaluation!r}, which trains no readout: set "
             "search.evaluation = 'train', or remove it"
         )
-    if name == "state_set":
+    if name == STATE_SET:
         return _state_set(bounds)
-    _, owner = owner_of(name)
-    integer = bounds.integer or owner.model_fields[name].annotation is int
+    owner = owner_of(name)
+    integer = bounds.integer or owner.type.model_fields[owner.key].annotation is int
     if bounds.choices is not None:
         return _choice(owner, name, bounds.choices, bounds.start, integer)
     if bounds.low is None or bounds.high is None or isinstance(bounds.start, str):  # the section refuses this
@@ -262,12 +285,10 @@ def _state_set(bounds: RangeSection) -> Dimension:
             f"choices = [...] from {', '.join(STATE_SETS)}"
         )
     start_index = None if bounds.start is None else float(choices.index(str(bounds.start)))
-    return Dimension("state_set", 0.0, len(choices) - 1.0, False, False, choices, start_index)
+    return Dimension(STATE_SET, 0.0, len(choices) - 1.0, False, False, choices, start_index)
 
 
-def _choice(
-    owner: type[Section], name: str, choices: list[float | str], start: float | str | None, integer: bool
-) -> Dimension:
+def _choice(owner: Owner, name: str, choices: list[float | str], start: float | str | None, integer: bool) -> Dimension:
     for choice in choices:
         if integer and isinstance(choice, float) and choice != int(choice):
             raise InputError(f"search.space.{name}: {choice:g} is not an integer")
@@ -277,14 +298,11 @@ def _choice(
     return Dimension(name, 0.0, len(values) - 1.0, False, False, values, start_index)
 
 
-def _check_bound(owner: type[Section], name: str, side: str, value: float | str, integer: bool) -> None:
+def _check_bound(owner: Owner, name: str, side: str, value: float | str, integer: bool) -> None:
     """Refuse a bound or choice that its key does not accept."""
-    try:
-        owner.model_validate({name: int(value) if integer and not isinstance(value, str) else value})
-    except ValidationError as error:
-        section, _ = owner_of(name)
-        problem = error.errors()[0]["msg"].lower()
+    problem = owner.accepts(int(value) if integer and not isinstance(value, str) else value)
+    if problem is not None:
         shown = repr(value) if isinstance(value, str) else f"{value:g}"
         raise InputError(
-            f"search.space.{name}: {side} = {shown} is not accepted as {section}.{name} ({problem})"
-        ) from None
+            f"search.space.{name}: {side} = {shown} is not accepted as {owner.section}.{owner.key} ({problem})"
+        )

@@ -9,6 +9,8 @@ from rcdp_hpc.config.rules import RULES
 from rcdp_hpc.errors import InputError
 
 BOUNDS = {"low": 0.1, "high": 0.5}
+INTEGERS = {"low": 8, "high": 16}
+FUNCTIONS = {"choices": ["relu", "tanh"]}
 FUNCTION = {"search.evaluation": "function", "search.function": "mine:judge"}
 CONVOLUTION = {"extractor.kind": "convolution"}
 KERNELS = {"extractor.kind": "kernels"}
@@ -129,15 +131,53 @@ CASES = [
             ("input_scaling", {}), ("bias_scaling", {}),
         )
     ],
+    *[
+        (f"search.space.{name} needs reservoir.matrices = ''",
+         {f"search.space.{name}": {"low": 2, "high": 9}, "reservoir.matrices": "own.npz"}, {"reservoir.matrices": ""})
+        for name in ("nodes", "layers")
+    ],
+    ("search.space.states needs 'states' in reservoir.reduction, and reservoir.steps = []",
+     {"search.space.states": {"low": 2, "high": 9}, "reservoir.reduction": ["mean"]},
+     {"reservoir.reduction": ["states", "mean"]}),
     ("search.space.relu_slope needs readout.kind = 'network'",
      {"search.space.relu_slope": BOUNDS, "search.evaluation": "train", "readout.kind": "lstm",
       "reservoir.reduction": ["all"]}, {"readout.kind": "network"}),
-    ("search.space.hidden needs a readout.kind of the package",
-     {"search.space.hidden": {"low": 8, "high": 16}, "search.evaluation": "train", "readout.kind": "mine:Readout"},
+    *[
+        (f"search.space.{name} needs readout.kind = 'network', 'lstm', 'gru', 'transformer' or 'convolution'",
+         {f"search.space.{name}": bounds, "search.evaluation": "train", "readout.kind": "mine:Readout"},
+         {"readout.kind": "network"})
+        for name, bounds in (
+            ("hidden", INTEGERS), ("outputs", INTEGERS), ("readout_layers", INTEGERS), ("dropout", BOUNDS),
+        )
+    ],
+    ("search.space.readout_activation needs readout.kind = 'network'",
+     {"search.space.readout_activation": FUNCTIONS, "search.evaluation": "train", "readout.kind": "mine:Readout"},
      {"readout.kind": "network"}),
     ("training.stop_seconds = 5.0 needs a readout.kind that is trained",
      {"training.stop_seconds": 5, "readout.kind": "ridge"}, {"training.stop_seconds": 0.0}),
     ("compare.folds = 3 needs compare.seeds = []", {"compare.folds": 3, "compare.seeds": [1]}, {"compare.seeds": []}),
+    ("search.space.readout_activation needs readout.warm_start = false",
+     {"search.space.readout_activation": FUNCTIONS, "search.evaluation": "train", "readout.warm_start": True},
+     {"readout.warm_start": False}),
+    ("search.space.relu_slope needs readout.activation = 'relu', or 'relu' among the choices",
+     {"search.space.relu_slope": BOUNDS, "search.evaluation": "train", "readout.activation": "tanh"},
+     {"search.space.readout_activation": FUNCTIONS}),
+    ("search.space.outputs needs choices that are multiples of readout.heads",
+     {"search.space.outputs": INTEGERS, "search.evaluation": "train", "readout.kind": "transformer",
+      "reservoir.reduction": ["all"]}, {"search.space.outputs": {"choices": [8, 16]}}),
+    ("search.space.batch needs training.global_batch = 0",
+     {"search.space.batch": INTEGERS, "search.evaluation": "train", "training.global_batch": 64},
+     {"training.global_batch": 0}),
+    *[
+        (f"search.candidates_at_once = 2 needs no search.space.{name}",
+         {**AT_ONCE, f"search.space.{name}": bounds}, {"search.candidates_at_once": 1})
+        for name, bounds in (
+            ("nodes", INTEGERS), ("layers", INTEGERS), ("states", INTEGERS),
+            ("state_set", {"choices": ["values/spread", "values/long"]}),
+        )
+    ],
+    ("readout.warm_start = true needs readout.activation = 'relu'",
+     {"readout.warm_start": True, "readout.activation": "tanh"}, {"readout.activation": "relu"}),
 ]  # fmt: skip
 
 

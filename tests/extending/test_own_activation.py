@@ -174,7 +174,7 @@ def test_choices_of_the_search_are_code_that_needs_consent():
     assert with_values(config, {"activation": "my_activations:Softsign"}).reservoir.activation.endswith("Softsign")
     with pytest.raises(InputError, match=r"names code that search\.space\.activation does not have"):
         with_values(config, {"activation": "other:Evil"})
-    with pytest.raises(InputError, match="names code"):
+    with pytest.raises(InputError, match="kernel of a candidate is not a dimension"):
         with_values(config, {"kernel": "other:Evil"})
 
 

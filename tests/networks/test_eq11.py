@@ -6,6 +6,7 @@ import torch
 from settings import config_of
 
 from rcdp_hpc.config import ReadoutSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
@@ -92,3 +93,50 @@ def test_the_network_is_eq_10_and_11(slope):
     hidden = relu(network.inner_norm(o @ network.inner.weight.T))
     z = relu(network.outer_norm(hidden @ network.outer.weight.T))
     torch.testing.assert_close(network(s), z @ network.scores.weight.T + network.scores.bias)
+
+
+FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "identity": lambda x: x}
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS)
+def test_further_inner_layers_follow_one_another(activation):
+    settings = ReadoutSection(outputs=4, hidden=5, layers=3, activation=activation)
+    network = MLPReadout(settings, FeatureShape(1, 1, 6), 3).eval()
+    s, f = torch.randn(7, 6), FUNCTIONS[activation]
+    hidden = s @ network.output_map.weight.T
+    weights = [network.inner, network.further[0], network.further[1], network.outer]
+    norms = [network.inner_norm, network.further_norms[0], network.further_norms[1], network.outer_norm]
+    for layer, norm in zip(weights, norms, strict=True):
+        hidden = f(norm(hidden @ layer.weight.T))
+    torch.testing.assert_close(network(s), hidden @ network.scores.weight.T + network.scores.bias)
+
+
+def test_one_inner_layer_has_the_weights_and_names_of_eq_11():
+    torch.manual_seed(3)
+    network = MLPReadout(ReadoutSection(outputs=4, hidden=5), FeatureShape(1, 1, 6), 3)
+    torch.manual_seed(3)
+    shapes = {"output_map": (6, 4), "inner": (4, 5), "outer": (5, 5), "scores": (5, 3)}
+    drawn = {name: torch.nn.Linear(*shape, bias=name == "scores") for name, shape in shapes.items()}
+    for name, layer in drawn.items():
+        assert torch.equal(getattr(network, name).weight, layer.weight), name
+    assert not [name for name in network.state_dict() if name.startswith("further")]
+
+
+def test_each_layer_drops_units_of_its_own():
+    settings = ReadoutSection(outputs=4, hidden=40, layers=2, dropout=0.5, activation="sigmoid")
+    network = MLPReadout(settings, FeatureShape(1, 1, 6), 3).train()
+    rng, seen = SampleRng(1, 1, torch.arange(9)), []
+    network.drop = lambda hidden, rng, layer: seen.append(layer) or MLPReadout.drop(network, hidden, rng, layer)
+    network(torch.randn(9, 6), rng)
+    assert seen == [0, 1, 2]
+
+
+def test_a_function_of_the_user_is_the_activation():
+    settings = ReadoutSection(outputs=4, hidden=5, activation="torch.nn:Softplus")
+    network = MLPReadout(settings, FeatureShape(1, 1, 6), 3).eval()
+    s = torch.randn(7, 6)
+    soft = torch.nn.functional.softplus
+    hidden = soft(network.inner_norm(network.inner(network.output_map(s))))
+    torch.testing.assert_close(network(s), network.scores(soft(network.outer_norm(network.outer(hidden)))))
+    with pytest.raises(InputError, match=r"readout\.activation = 'torch:sum'"):
+        MLPReadout(settings.model_copy(update={"activation": "torch:sum"}), FeatureShape(1, 1, 6), 3)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search.fake_fitness import cheap_config
 
-from rcdp_hpc.config import RangeSection, SpaceSection
+from rcdp_hpc.config import DIMENSION_KEYS, RangeSection, SpaceSection, known_keys
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.search.space import READOUT_KEYS, Space, with_values
+from rcdp_hpc.search.space import READOUT_DIMENSIONS, Space, owner_of, with_values
 
 
 def space_of(evaluation: str = "train", **ranges: dict) -> Space:
@@ -55,12 +55,78 @@ def test_an_empty_space_is_refused():
         space_of()
 
 
-@pytest.mark.parametrize("name", READOUT_KEYS)
+def test_every_dimension_sets_a_key():
+    assert list(DIMENSION_KEYS) == list(SpaceSection.model_fields)
+    assert {key for name, key in DIMENSION_KEYS.items() if name != "state_set"} <= set(known_keys())
+    assert len(set(DIMENSION_KEYS.values())) == len(DIMENSION_KEYS)
+
+
+def valid_range(name: str) -> dict:
+    """Return two choices that the key of a dimension accepts."""
+    choices = {"activation": ["tanh", "relu"], "state_set": ["values/spread", "values/long"]}
+    choices["readout_activation"] = choices["activation"]
+    return {"choices": choices.get(name) or ([8, 16] if is_integer(name) else [0.1, 0.5])}
+
+
+def is_integer(name: str) -> bool:
+    owner = owner_of(name)
+    return owner.type.model_fields[owner.key].annotation is int
+
+
+def test_the_dimensions_of_the_readout():
+    expected = "learning_rate relu_slope hidden weight_decay readout_layers readout_activation outputs dropout batch"
+    assert list(READOUT_DIMENSIONS) == expected.split()
+
+
+@pytest.mark.parametrize("name", READOUT_DIMENSIONS)
 def test_readout_dimensions_need_a_trained_readout(name):
-    ranges = {name: {"low": 0.1, "high": 0.5} if name != "hidden" else {"low": 8, "high": 16}}
+    ranges = {name: valid_range(name)}
     space_of("train", **ranges)
     with pytest.raises(InputError, match=rf"search.space.{name}.*search.evaluation"):
         space_of("ridge", **ranges)
+
+
+@pytest.mark.parametrize("name", DIMENSION_KEYS)
+def test_every_choice_decodes_to_itself_and_is_set_in_its_key(name):
+    space = space_of(**{name: valid_range(name)})
+    for coordinate, choice in enumerate(space.dimensions[0].choices):
+        values = space.decode([coordinate])
+        assert values == {name: choice}
+        assert type(values[name]) is type(choice)
+        if name != "state_set":
+            config, owner = with_values(cheap_config(), values), owner_of(name)
+            assert getattr(getattr(config, owner.section), owner.key) == choice
+            assert space.start(config) == [coordinate]
+
+
+INTEGERS = [name for name in DIMENSION_KEYS if name != "state_set" and is_integer(name)]
+
+
+@given(st.sampled_from(INTEGERS), st.integers(1, 50), st.integers(1, 50), st.booleans(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_integer_is_decoded_from_its_coordinate(name, low, width, log, data):
+    space = space_of(**{name: {"low": low, "high": low + width, "log": log}})
+    value = data.draw(st.integers(low, low + width))
+    coordinate = np.log10(value) if log else value
+    assert space.decode([coordinate]) == {name: value}
+    config = with_values(cheap_config(), {name: value})
+    start = space.start(config)
+    assert start == pytest.approx([coordinate])
+    assert space.decode(start) == {name: value}
+    assert type(space.decode(start)[name]) is int
+
+
+def test_a_layer_of_the_reservoir_is_not_one_of_the_readout():
+    config = with_values(cheap_config(), {"layers": 3, "readout_layers": 2, "activation": "relu", "batch": 16})
+    assert (config.reservoir.layers, config.readout.layers) == (3, 2)
+    assert (config.reservoir.activation, config.readout.activation) == ("relu", "relu")
+    assert config.training.batch == 16
+    assert with_values(config, {"readout_activation": "tanh"}).reservoir.activation == "relu"
+
+
+def test_an_unknown_dimension_of_a_candidate_is_refused():
+    with pytest.raises(InputError, match="width of a candidate is not a dimension"):
+        with_values(cheap_config(), {"width": 3})
 
 
 @pytest.mark.parametrize(
@@ -71,6 +137,11 @@ def test_readout_dimensions_need_a_trained_readout(name):
         ("leak", 0.5, 2, "high = 2"),
         ("relu_slope", 0, 1, "high = 1"),
         ("hidden", 0, 8, "low = 0"),
+        ("nodes", 100, 200_000, "high = 200000"),
+        ("layers", 0, 3, "low = 0"),
+        ("dropout", 0, 1, "high = 1"),
+        ("states", 1, 2000, "high = 2000"),
+        ("readout_activation", 0, 1, "low = 0"),
     ],
 )
 def test_bounds_that_the_key_does_not_accept_are_refused(name, low, high, side):

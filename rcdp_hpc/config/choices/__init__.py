@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rcdp_hpc.config.choices.activations import ACTIVATIONS
+from rcdp_hpc.config.choices.activations import ACTIVATIONS, READOUT_ACTIVATIONS
 from rcdp_hpc.config.choices.balancing import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
 from rcdp_hpc.config.choices.engines import ENGINES
@@ -34,6 +34,7 @@ TABLES: Mapping[str, ChoiceTable] = {
         SEARCH_OPTIMIZERS,
         MOTH_FLAME_IMPROVEMENTS,
         READOUTS,
+        READOUT_ACTIVATIONS,
         EXTRACTORS,
         OPTIMIZERS,
         LOSSES,
@@ -56,6 +57,7 @@ __all__ = [
     "MOTH_FLAME_IMPROVEMENTS",
     "OPTIMIZERS",
     "READOUTS",
+    "READOUT_ACTIVATIONS",
     "SCHEDULES",
     "SEARCH_OPTIMIZERS",
     "SOURCES",

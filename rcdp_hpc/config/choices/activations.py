@@ -1,4 +1,4 @@
-"""Activations of the reservoir's neurons: one line for each."""
+"""Activations of the reservoir's neurons and of the readout's units: one line for each."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ ACTIVATIONS = ChoiceTable(
         ActivationChoice("sigmoid", "logistic function (paper, Table 2)", f"{_OF}.sigmoid:Sigmoid", positive=True),
         ActivationChoice("relu", "max(0, x)", f"{_OF}.relu:Relu"),
         ActivationChoice("identity", "linear", f"{_OF}.identity:Identity"),
+    ),
+    user_class="a function or class of your own (docs/extending.md)",
+)
+
+READOUT_ACTIVATIONS = ChoiceTable(
+    "readout.activation",
+    (
+        Choice("relu", "max(0, x) (paper, eq. 11), or a leaky ReLU", f"{_OF}.relu:Relu", ("readout.relu_slope",)),
+        Choice("tanh", "hyperbolic tangent", f"{_OF}.tanh:Tanh"),
+        Choice("sigmoid", "logistic function", f"{_OF}.sigmoid:Sigmoid"),
+        Choice("identity", "linear", f"{_OF}.identity:Identity"),
     ),
     user_class="a function or class of your own (docs/extending.md)",
 )

@@ -37,7 +37,7 @@ _READOUTS = (
         "network",
         "the network of eq. 10 and 11 (paper)",
         f"{_PACKAGE}.mlp:MLPReadout",
-        (*_WIDTHS, "readout.relu_slope", "readout.warm_start"),
+        (*_LAYERS, "readout.activation", "readout.relu_slope", "readout.warm_start"),
         warm_start=True,
         dense=True,
     ),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from rcdp_hpc.config import Config, flatten, to_tree
+from rcdp_hpc.config import DIMENSION_KEYS, Config, flatten, to_tree
 from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.runtime.code_consent import found_digests
 from rcdp_hpc.search.space import searched_space
@@ -34,17 +34,20 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
         Names of the searched values; default: those of ``[search.space]``.
     """
     tree = to_tree(config)
-    searched = searched_space(config.search).names if searched is None else searched
+    names = searched_space(config.search).names if searched is None else searched
+    # A dimension and a key of another section may have the same name, as `layers`. Names of `minimize` have no key.
+    replaced = {DIMENSION_KEYS[name] for name in names if name in DIMENSION_KEYS}
     settings: Settings = {
         "run": {"seed": tree["run"]["seed"]},
-        "reservoir": {key: value for key, value in tree["reservoir"].items() if key not in searched},
+        "reservoir": _without(tree, "reservoir", replaced),
         "search": tree["search"],
     }
     keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
     for key in keys or ():
         section, _, name = key.partition(".")
-        names = (name,) if name else tree[section]
-        values = {one: tree[section][one] for one in names if one not in searched}
+        values = _without(tree, section, replaced)
+        if name:
+            values = {one: value for one, value in values.items() if one == name}
         settings[section] = {**settings.get(section, {}), **values}
     return {
         **settings,
@@ -53,6 +56,11 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
         "code": _code_digests(settings),
         "checkpoint": {"format": FORMAT},
     }
+
+
+def _without(tree: Mapping[str, Any], section: str, keys: Set[str]) -> Settings:
+    """Return the values of a section without those of some dotted keys."""
+    return {key: value for key, value in tree[section].items() if f"{section}.{key}" not in keys}
 
 
 def _code_digests(settings: Settings) -> dict[str, str]:

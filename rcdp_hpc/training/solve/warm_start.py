@@ -20,8 +20,9 @@ def warm_start(network: MLPReadout, fit: RidgeFit) -> None:
 
     Let z_k = w_k · s + b_k be the ridge score of class k, m_k and d_k its mean and standard deviation over the training
     rows, and a_k = (z_k - m_k) / d_k. The first components of o are ``w_k · s' / d_k``, with the standardised states s'
-    (eq. 10). Two units of each layer of eq. 11 have the values ReLU(a_k) and ReLU(-a_k), whose difference is a_k. The
-    scores are 10 (m_k + d_k a_k). All other units keep their random weights, but have no connection to the scores yet.
+    (eq. 10). Two units of each ReLU layer have the values ReLU(a_k) and ReLU(-a_k), whose difference is a_k (eq. 11).
+    The scores are 10 (m_k + d_k a_k). All other units keep their random weights, but have no connection to the scores
+    yet.
 
     Parameters
     ----------
@@ -29,14 +30,17 @@ def warm_start(network: MLPReadout, fit: RidgeFit) -> None:
         Wide enough (`check_warm_start`), with its standardisation set.
     fit : RidgeFit
     """
-    classes, slope = len(fit.means), 1 + network.relu.negative_slope
+    if not isinstance(network.activation, nn.LeakyReLU):
+        raise AssertionError("a warm start needs readout.activation = 'relu'")
+    classes, slope = len(fit.means), 1 + network.activation.negative_slope
     weights, intercept = torch.from_numpy(fit.readout.weights.T.copy()), torch.from_numpy(fit.readout.intercept)
     means, deviations = torch.from_numpy(fit.means), torch.from_numpy(fit.deviations).clamp_min(LEAST_DEVIATION)
     # Maps a to the two units of each class. Its transpose maps them back, since f(a) - f(-a) = (1 + slope) a.
     pairs = torch.cat([torch.eye(classes), -torch.eye(classes)]).double()
     _set_first_rows(network.output_map, weights / network.state_scale.cpu() / deviations[:, None])
     _set_first_rows(network.inner, pairs)
-    _set_first_rows(network.outer, pairs @ pairs.T / slope)
+    for layer, _ in network.relu_layers()[1:]:
+        _set_first_rows(layer, pairs @ pairs.T / slope)
     _set_first_rows(network.scores, SHARPNESS * deviations[:, None] * pairs.T / slope)
     network.scores.bias.copy_(SHARPNESS * means)
     # Standardised states have mean 0; raw inputs are shifted by the same value for all features.

@@ -26,6 +26,7 @@ from rcdp_hpc.training.solve.short_training import fit_readout
 OTHER_VALUES = {
     "readout__kind": "my_module:Readout",
     "readout__layers": 2,
+    "readout__activation": "tanh",
     "readout__heads": 2,
     "readout__kernel_size": 5,
     "readout__outputs": 12,

@@ -31,10 +31,9 @@ def fitted(states: torch.Tensor, labels: np.ndarray) -> RidgeFit:
     return RidgeFit(readout, 1e-3, 0.0, *score_moments(sums, readout, 1e-3))
 
 
-def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0) -> MLPReadout:
-    network = MLPReadout(
-        ReadoutSection(outputs=7, hidden=11, relu_slope=slope), FeatureShape(1, 1, FEATURES, raw=raw), CLASSES
-    )
+def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0, layers: int = 1) -> MLPReadout:
+    settings = ReadoutSection(outputs=7, hidden=11, relu_slope=slope, layers=layers)
+    network = MLPReadout(settings, FeatureShape(1, 1, FEATURES, raw=raw), CLASSES)
     network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
     warm_start(network, fit)
     return network
@@ -49,22 +48,23 @@ def test_means_and_deviations_are_those_of_the_scores(rng):
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["states", "inputs"])
-@pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_the_network_starts_as_the_ridge_readout(rng, slope, raw):
+@pytest.mark.parametrize(("slope", "layers"), [(0.0, 1), (0.2, 1), (0.0, 3), (0.2, 2)])
+def test_the_network_starts_as_the_ridge_readout(rng, slope, layers, raw):
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES)) + 0.5 * (labels[:, None] == np.arange(FEATURES))).float()
     fit = fitted(states, labels)
-    network = begun(states, fit, raw, slope)
+    network = begun(states, fit, raw, slope, layers)
     expected = SHARPNESS * fit.readout.predict(states)
     with torch.no_grad():
         np.testing.assert_allclose(network.eval()(states), expected, atol=2e-3)
         np.testing.assert_allclose(network.train()(states), expected, atol=2e-3)
 
 
-def test_all_weights_after_a_warm_start_are_trained(rng):
+@pytest.mark.parametrize("layers", [1, 3])
+def test_all_weights_after_a_warm_start_are_trained(rng, layers):
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES))).float()
-    network = begun(states, fitted(states, labels))
+    network = begun(states, fitted(states, labels), layers=layers)
     before = {name: weights.detach().clone() for name, weights in network.named_parameters()}
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(3):

@@ -1,0 +1,26 @@
+"""The activation of a readout's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from rcdp_hpc.config import ReadoutSection
+from rcdp_hpc.config.choices import READOUT_ACTIVATIONS
+from rcdp_hpc.reservoir.activations import load_activation
+
+
+def readout_activation(settings: ReadoutSection) -> Callable[[Tensor], Tensor]:
+    """Return the function that ``readout.activation`` names; it has no weights.
+
+    The choice "relu" is a leaky ReLU of the slope ``readout.relu_slope``, by default the plain ReLU.
+
+    Raises
+    ------
+    InputError
+        If the user's own function cannot be imported, or breaks the contract of `Activation`.
+    """
+    if settings.activation == "relu":
+        return nn.LeakyReLU(settings.relu_slope)
+    return load_activation(settings.activation, READOUT_ACTIVATIONS)
