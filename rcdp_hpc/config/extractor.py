@@ -92,6 +92,19 @@ class ExtractorSection(Section):
         "left-out error chooses one; with readout.ridge_selection = validation it is 1 (kernels, readout.kind = ridge)",
     )
 
+    wavelet: Literal["haar", "db2", "db4"] = Field("db4", description="filter of the transform (wavelet_packets)")
+    levels: int = Field(
+        3,
+        ge=1,
+        le=16,
+        description="levels of the transform, which gives 2^levels frequency bands (wavelet_packets)",
+    )
+    axis: Literal["rows", "steps"] = Field(
+        "rows",
+        description="direction of the transform: along each row of an image or table, or along the steps of a series "
+        "for each feature (wavelet_packets)",
+    )
+
     @property
     def trained(self) -> bool:
         """Whether gradient steps train the extractor, so that states change and are not cached."""

@@ -159,14 +159,17 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     # Synthetic series between two others of a class cost more accuracy than they gain balanced accuracy.
     balanced = any(key in settings for key in BALANCING_KEYS)
     ridge = not readout_choice(settings.get("readout.kind", "ridge")).trained
+    # Steps that an extractor makes, such as frequency bands, are not points in time, which differences need.
+    by_time = not extractor_choice(settings.get("extractor.kind", "none")).makes_sequences
     kernels = ridge and shape[0] >= KERNEL_STEPS and settings.get("reservoir.sequence", "rows") == "rows"
     return {
         **({"extractor.kind": "kernels"} if kernels else {}),
         **({} if balanced else {"data.balance": "none"}),
+        "extractor.axis": "steps",
         "reservoir.sequence": "rows",
         "reservoir.nodes": 300,
         "reservoir.bidirectional": True,
-        "reservoir.differences": True,
+        "reservoir.differences": by_time,
         "reservoir.input_normalised": True,
         "reservoir.input_scaling": 0.5,
         "reservoir.leak_low": 0.02,
@@ -192,6 +195,8 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     defaults: dict[str, Any] = {"search.generations": 0, "extractor.kind": extractor}
     if extractor_choice(extractor).trained:
         return {**defaults, "readout.kind": "network", **_trained_readout()}
+    if extractor == "wavelet_packets":
+        return {**defaults, **_wavelet_packets(shape, settings)}
     pool, atoms = 4 if side >= 2 * SMALLEST_IMAGE else 3, 96 if len(shape) == 2 or shape[2] == 1 else 192
     return {
         **defaults,
@@ -203,6 +208,17 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
         "reservoir.states": pool,
         # A row of the map has pool * 2 * atoms values of standard deviation 1.
         "reservoir.input_scaling": _rounded(0.83 / math.sqrt(pool * 2 * atoms)),
+    }
+
+
+def _wavelet_packets(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a reservoir that reads the frequency bands of images."""
+    bands = 2 ** int(settings.get("extractor.levels", 3))
+    features = math.ceil(math.prod(shape) / bands)
+    return {
+        "reservoir.nodes": 1000,
+        "reservoir.states": min(4, bands),
+        "reservoir.input_scaling": _input_scaling(features, 1.0),
     }
 
 

@@ -60,6 +60,13 @@ _EXTRACTORS = (
         makes_sequences=True,
     ),
     ExtractorChoice(
+        "wavelet_packets",
+        "wavelet packets of the rows of images, or of series along time; a fixed transform, nothing is learned",
+        f"{_PACKAGE}.wavelet_packets:WaveletPacketExtractor",
+        ("extractor.wavelet", "extractor.levels", "extractor.axis"),
+        makes_sequences=True,
+    ),
+    ExtractorChoice(
         "convolution",
         "convolutions of images, trained with the readout",
         f"{_PACKAGE}.convolution:ConvolutionExtractor",

@@ -377,6 +377,21 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "extractor.wavelet",
+        (
+            Choice("haar", "2 taps: scaled sums and differences of neighbours"),
+            Choice("db2", "Daubechies' wavelet of 4 taps"),
+            Choice("db4", "Daubechies' wavelet of 8 taps"),
+        ),
+    ),
+    ChoiceTable(
+        "extractor.axis",
+        (
+            Choice("rows", "along each row of an image, or the only axis of a sample"),
+            Choice("steps", "along the steps of a series, feature by feature, or down the columns of an image"),
+        ),
+    ),
+    ChoiceTable(
         "extractor.activation",
         (
             Choice("relu", "max(0, x)"),

@@ -42,10 +42,14 @@ class Extractor(ABC):
         if they have no bound.
     joined_features : int
         Features that follow the reservoir's states in the row of a sample.
+    bands : int
+        Frequency bands that the features are divided into without a reservoir, one after the other
+        (`rcdp_hpc.reservoir.reductions.FeatureShape`); 1 if they are not.
     """
 
     bound: float | None = None
     joined_features: int = 0
+    bands: int = 1
 
     def __init__(self, config: Config, sample_shape: Sequence[int]) -> None:
         self.config = config
@@ -126,7 +130,7 @@ class Extractor(ABC):
         if self.reservoir.kind != "none":
             states = feature_shape(self.reservoir, steps)
         else:
-            states = FeatureShape(1, steps, prepared_features(self.reservoir, features), raw=True)
+            states = FeatureShape(1, steps, prepared_features(self.reservoir, features), raw=True, bands=self.bands)
         if not self.joined_features:
             return states
         width = 0 if self.reservoir.kind == "none" else states.features

@@ -24,17 +24,27 @@ class FeatureShape(NamedTuple):
         Neurons; without a reservoir the features of a step.
     raw : bool
         Whether these are inputs that no reservoir has read.
+    bands : int
+        Frequency bands of equal size that follow each other in the row, from low to high: features
+        ``b * band_features`` to ``(b + 1) * band_features - 1`` are those of band b. 1 if the features are not
+        divided into bands, as after a reservoir.
     """
 
     parts: int
     steps: int
     width: int
     raw: bool = False
+    bands: int = 1
 
     @property
     def features(self) -> int:
         """Length of the row."""
         return self.parts * self.steps * self.width
+
+    @property
+    def band_features(self) -> int:
+        """Features of one band."""
+        return self.features // self.bands
 
     def by_step(self, rows: Tensor) -> Tensor:
         """Return rows of features, shape (rows, features), as sequences, shape (rows, steps, parts * width)."""
