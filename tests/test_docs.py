@@ -104,7 +104,7 @@ PARSED_ONLY = {
 # TOML blocks, by their first lines: the kinds of data that they are about.
 TOML = {
     ("networks.md", "[reservoir]"): NOT_TABLES,
-    ("networks-reference.md", "[extractor]"): NOT_TABLES,
+    ("networks-reference.md", "[extractor]"): ("images",),
     ("search.md", "[search.space]"): KINDS,
     ("search.md", "[search]"): KINDS,
     ("series.md", "[reservoir]"): ("series",),
