@@ -10,12 +10,22 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from rcdp_hpc.config import NETWORK_SECTIONS, TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
+from rcdp_hpc.config import (
+    NETWORK_SECTIONS,
+    TRAINING_SECTIONS,
+    Config,
+    LossSection,
+    ReservoirSection,
+    Section,
+    to_tree,
+)
+from rcdp_hpc.config.choices import LOSSES, is_user_class
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
 from rcdp_hpc.model.model_data import DataContent, ModelData
+from rcdp_hpc.networks.losses import has_own_link
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import arrays_of, matrices_of, read_matrices
@@ -23,6 +33,8 @@ from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.code_consent import code_named_by, digests_of
 
 Role = Literal["model", "baseline"]
+# What turns scores into probabilities: the loss of the settings, or the softmax, which needs no code of the user.
+Link = Literal["loss", "softmax"]
 
 TRAIN_AGAIN = "Restore the file from a backup, or train again with --restart."
 # Tensors by name: the state of a network or extractor.
@@ -34,6 +46,7 @@ class Content(DataContent):
 
     role: Role
     settings: str
+    link: Link
     classes: list[str]
     sample_shape: list[int]
     scale: float
@@ -52,7 +65,8 @@ class ModelFile:
     ----------
     config : Config
         Settings of the network and its training (`TRAINING_SECTIONS`); the other sections have their defaults. The
-        matrices of the reservoir are generated from its seed.
+        matrices of the reservoir are generated from its seed. A loss of the user's own is replaced by the default if
+        the softmax turns its scores into probabilities: prediction needs no more of a loss.
     classes : list of str
         Class names.
     sample_shape : tuple of int
@@ -113,7 +127,7 @@ class ModelFile:
                 f"{path}: contains the {stored} instead of the {role}: files were exchanged. {remedy}"
             )
         settings = fields.json("settings", dict, "the settings of a model")
-        config = _config(fields, settings)
+        config = _with_link(_config(fields, settings), _link(fields))
         classes, sample_shape = fields.texts("classes"), fields.shape("sample_shape")
         scale = fields.number("scale")
         if not classes:
@@ -161,6 +175,10 @@ class ModelFile:
         """
         tree, reservoir = to_tree(config), config.reservoir
         settings = {section: tree[section] for section in TRAINING_SECTIONS}
+        code = named_code(config)
+        own_link = config.readout.trained and has_own_link(config.loss)
+        if not own_link:
+            code.pop(LOSSES.key, None)
         matrices: Tensors = {}
         if reservoir.matrices:
             given = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
@@ -168,6 +186,7 @@ class ModelFile:
         content: Content = {
             "role": role,
             "settings": json.dumps(settings),
+            "link": "loss" if own_link or not is_user_class(config.loss.kind) else "softmax",
             "classes": list(shards.classes),
             "sample_shape": list(shards.sample_shape),
             "scale": float(shards.scale),
@@ -176,14 +195,18 @@ class ModelFile:
             "weights": {name: value.cpu() for name, value in weights.items()},
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
             "matrices": matrices,
-            "code": {**shards.index.get("code", {}), **digests_of(named_code(config).values())},
+            "code": {**shards.index.get("code", {}), **digests_of(code.values())},
         }
         checkpoint.save(path, content)
 
 
 def named_code(config: Config) -> dict[str, str]:
-    """Return the names ``module:Class`` that prediction imports, by key: those of the network and its reservoir."""
-    return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in NETWORK_SECTIONS}
+    """Return the names ``module:Class`` that prediction imports, by key: those of the network, and the loss.
+
+    A loss without a link of its own is not in the configuration of a `ModelFile`, and so prediction does not import it.
+    """
+    names = code_named_by(config).items()
+    return {key: name for key, name in names if key.partition(".")[0] in NETWORK_SECTIONS or key == LOSSES.key}
 
 
 def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:
@@ -195,6 +218,22 @@ def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:
         assert issubclass(kind, Section)
         sections[name] = fields.section(kind, settings, name)
     return Config.model_construct(**sections)
+
+
+def _link(fields: Fields) -> Link:
+    """Return the link in a model file. Files written before losses had links lack it, and used the softmax."""
+    if "link" not in fields.content:
+        return "softmax"
+    stored = fields.text("link")
+    if stored not in get_args(Link):
+        fields.refuse("link", f"one of {', '.join(get_args(Link))}")
+    return stored  # type: ignore[return-value]
+
+
+def _with_link(config: Config, link: Link) -> Config:
+    if link == "loss" or not is_user_class(config.loss.kind):
+        return config
+    return config.model_copy(update={"loss": LossSection()})
 
 
 def _matrices(fields: Fields, reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> ReservoirMatrices | None:

@@ -179,7 +179,7 @@ class TrainedModel:
         Returns
         -------
         ndarray, shape (rows, classes), float32
-            Softmax of the class scores.
+            By the link of the loss that the network was trained with, for most losses the softmax of its scores.
 
         Raises
         ------

@@ -10,14 +10,32 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rcdp_hpc.networks.losses.base import Loss
 from rcdp_hpc.networks.sample_rng import SampleRng
+
+Link = Callable[[torch.Tensor], torch.Tensor]
+
+
+def softmax(scores: torch.Tensor) -> torch.Tensor:
+    """Return the softmax of scores, shape (rows, classes)."""
+    return torch.softmax(scores, 1)
 
 
 class Network(nn.Module, ABC):
     """Class scores from the features of a sample (`rcdp_hpc.reservoir.identity_source.StateSource`).
 
-    The scores are those whose softmax gives the class probabilities.
+    The loss that the network is trained with owns the link from its scores to probabilities.
     """
+
+    _link: Link = staticmethod(softmax)
+
+    def use_link(self, loss: Callable[[], Loss]) -> None:
+        """Set the link from scores to probabilities to that of a loss, which is created only if it is needed."""
+        self._link = loss().probabilities
+
+    def link(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities that scores stand for, both of shape (rows, classes); by default their softmax."""
+        return self._link(scores)
 
     @abstractmethod
     def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
@@ -36,7 +54,7 @@ class Network(nn.Module, ABC):
 
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Return class probabilities, shape (rows, classes), of features (rows, features)."""
-        return torch.softmax(self(features), 1)
+        return self.link(self(features))
 
     # The base class has no input scaling, patches or sequences; these defaults do nothing.
     def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: int) -> None:

@@ -80,12 +80,16 @@ class EndToEnd(Network):
         scores: torch.Tensor = self.readout(states, rng)
         return scores
 
+    def link(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities that scores of the readout stand for; parameters as `Network.link`."""
+        return self.readout.link(scores)
+
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Return the class probabilities of flat samples, averaged over their `views_of`."""
         views = [(1.0, features)]
         if self.changes.several_views:
             views = views_of(features.view(len(features), *self.sample_shape), self.changes)
-        weighted = [weight * torch.softmax(self(view.reshape(features.shape)).float(), 1) for weight, view in views]
+        weighted = [weight * self.link(self(view.reshape(features.shape)).float()) for weight, view in views]
         return torch.stack(weighted).sum(0)
 
     def _normalised(self, samples: torch.Tensor) -> torch.Tensor:

@@ -18,17 +18,22 @@ class Ensemble(Network):
 
     Parameters
     ----------
-    members : sequence of nn.Module
-        Networks with the same classes.
+    members : sequence of Network
+        Networks with the same classes and the same link from scores to probabilities.
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[Network]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return the mean of the members' scores, shape (rows, classes)."""
         return torch.stack([member(features, rng) for member in self.members]).mean(0)
+
+    def link(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities that averaged scores stand for; parameters as `Network.link`."""
+        probabilities: torch.Tensor = self.members[0].link(scores)  # type: ignore[operator]
+        return probabilities
 
     @staticmethod
     def count(weights: Weights) -> int:

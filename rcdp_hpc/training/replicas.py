@@ -6,8 +6,8 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.ensemble import Ensemble, Weights
 from rcdp_hpc.runtime.comm.base import Communicator
 
@@ -20,7 +20,7 @@ class Replicas:
     kind : {"averaged", "ensemble"}
         Whether the combined model is one network, whose weights and running statistics are the mean over ranks,
         weighted by their rows, or an ensemble of all networks.
-    network : nn.Module
+    network : Network
         This rank's network.
     rows : int
         Training rows of this rank.
@@ -29,17 +29,17 @@ class Replicas:
 
     Attributes
     ----------
-    combined : nn.Module
+    combined : Network
         The combined model as of the last call of `gather`.
     """
 
-    def __init__(self, kind: str, network: nn.Module, rows: int, comm: Communicator) -> None:
+    def __init__(self, kind: str, network: Network, rows: int, comm: Communicator) -> None:
         self.rows = rows
         self.comm = comm
         members = [copy.deepcopy(network) for _ in range(comm.size if kind == "ensemble" else 1)]
         self.combined = Ensemble(members) if kind == "ensemble" else members[0]
 
-    def gather(self, network: nn.Module) -> nn.Module:
+    def gather(self, network: Network) -> Network:
         """Update `combined` from the networks of all ranks and return it. Collective."""
         state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
         states = self.comm.allgather((self.rows, state))

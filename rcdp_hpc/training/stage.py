@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from rcdp_hpc.config import Config, refuse_other_settings
-from rcdp_hpc.config.choices import extractor_choice
+from rcdp_hpc.config.choices import LOSSES, extractor_choice
 from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.losses import loss_of
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.parallel.base import Engine, Strategy
@@ -141,7 +142,7 @@ def _restore_model(config: Config, run: RunDirectory, shards: ShardReader, saved
         ModelFile.read(run.model)
     except DataDamagedError as error:
         # The checkpoint has neither what an extractor learned nor the digests of the modules of user networks.
-        if extractor_choice(config.extractor.kind).learned or named_code(config):
+        if extractor_choice(config.extractor.kind).learned or named_code(config).keys() - {LOSSES.key}:
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
         ModelFile.write(run.model, config, shards, saved.trainer.best_weights)
@@ -250,7 +251,7 @@ def _prepare_trainer(
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, plan, reservoir)
         if config.readout.warm_start and isinstance(network, MLPReadout):
-            warm_start(network, fit)
+            warm_start(network, fit, loss_of(config.loss).warm_start_factor)
     return trainer
 
 

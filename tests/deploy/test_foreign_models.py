@@ -12,7 +12,7 @@ import torch
 
 from rcdp_hpc.cli.commands import main
 from rcdp_hpc.config import load_config
-from rcdp_hpc.errors import DataDamagedError, RcdpError, StageFailedError
+from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailedError
 from rcdp_hpc.model import checkpoint, model_size, trained_model
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.pipeline.stages import run_stages
@@ -64,10 +64,23 @@ def test_the_model_as_it_was_written_is_read(foreign):
 
 
 def test_every_missing_field_is_named(foreign, run):
-    names = set(checkpoint.load(run / "train/model.pt")) - {"format"}
+    # Files of earlier versions have no link.
+    names = set(checkpoint.load(run / "train/model.pt")) - {"format", "link"}
     assert len(names) >= 12
     for name in sorted(names):
         assert f"its field {name} is not" in refused(foreign(lambda content, name=name: content.pop(name) and None))
+
+
+def test_another_link_is_refused(foreign):
+    for link in ("sigmoid", "", None, 1):
+        assert "its field link is not" in refused(foreign(lambda content, link=link: content.update(link=link)))
+
+
+def test_a_loss_that_a_model_names_is_not_imported_without_consent(foreign):
+    def change(content):
+        content["settings"]["loss"]["kind"] = "evil_losses:Loss"
+
+    assert "names code that would be run" in refused(foreign(change), InputError)
 
 
 def test_a_baseline_in_the_place_of_the_model_is_refused(run, tmp_path):

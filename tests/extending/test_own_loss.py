@@ -12,8 +12,8 @@ from launch import REPOSITORY
 from rcdp_hpc.config import LossSection, load_config
 from rcdp_hpc.config.choices import LOSSES
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.losses import Loss, load_loss
 from rcdp_hpc.pipeline.stages import run_stages
-from rcdp_hpc.training.optim.losses import Loss, load_loss
 
 (EXAMPLE,) = re.findall(
     r"```python\n(# my_losses\.py\n.*?)```", (REPOSITORY / "docs/extending.md").read_text(), re.DOTALL
@@ -25,7 +25,7 @@ SETTINGS = (
 )  # fmt: skip
 MORE = """
 import torch
-from rcdp_hpc.training.optim.losses import Loss
+from rcdp_hpc.networks.losses import Loss
 
 class Scaled(Loss):
     def __init__(self, factor):

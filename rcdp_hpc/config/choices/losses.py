@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
-_PACKAGE = "rcdp_hpc.training.optim.losses"
+_PACKAGE = "rcdp_hpc.networks.losses"
 
 LOSSES = ChoiceTable(
     "loss.kind",

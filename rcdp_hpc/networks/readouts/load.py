@@ -9,6 +9,7 @@ import torch
 from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import READOUTS
 from rcdp_hpc.networks.base import Network
+from rcdp_hpc.networks.losses import loss_of
 from rcdp_hpc.networks.readouts.user import UserReadout
 from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -18,7 +19,7 @@ from rcdp_hpc.runtime.user_code import load_choice
 def build_readout(
     config: Config, shape: FeatureShape, classes: int, seed: int, parallel: Strategy | None = None
 ) -> Network:
-    """Return the readout that ``readout.kind`` names, with its initial weights.
+    """Return the readout that ``readout.kind`` names, with its initial weights and the link of ``loss.kind``.
 
     Parameters
     ----------
@@ -43,4 +44,5 @@ def build_readout(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: Network = make(config.readout, shape, classes, parallel)
+    network.use_link(partial(loss_of, config.loss))
     return network

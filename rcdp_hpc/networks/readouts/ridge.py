@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.base import Network
+from rcdp_hpc.networks.losses import Loss
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -27,6 +30,9 @@ class RidgeNetwork(Network):
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(shape.features, classes)
+
+    def use_link(self, loss: Callable[[], Loss]) -> None:
+        """Keep the softmax: the scores are logarithms of what the readout is solved for, whatever the loss."""
 
     def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of features (rows, features)."""

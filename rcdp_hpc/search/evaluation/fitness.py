@@ -59,7 +59,8 @@ class ReservoirFitness(Fitness):
     E is the mean over rows and classes of the squared difference between the readout's scores and one-hot targets. With
     few rows, each original row is scored by the readout that is fitted without it; otherwise the validation rows are
     scored. With folds, the held-out rows of all folds are scored. With ``search.evaluation = "train"`` the scores are
-    the class probabilities of validation rows. The ridge penalty is chosen for each candidate before E is computed.
+    what the loss drives to one-hot (`rcdp_hpc.networks.losses.Loss.driven`) on validation rows. The ridge penalty is
+    chosen for each candidate before E is computed.
 
     The result depends on the candidate's values and the configuration only. Its last digits depend on the number of
     threads: call it within `rcdp_hpc.runtime.threads.limit_threads`. The ranks of a group call it together and get the
@@ -303,7 +304,7 @@ class ReservoirFitness(Fitness):
     ) -> ErrorAccuracy:
         from rcdp_hpc.training.solve.short_training import fit_readout
 
-        probabilities = fit_readout(
+        scores = fit_readout(
             _on_leading_rank(train_states),
             reservoir.feature_shape,
             torch.tensor(data.y_train, dtype=torch.int64),
@@ -314,7 +315,7 @@ class ReservoirFitness(Fitness):
             seed=self.config.run.seed,
             before_step=clock.check,
         )
-        return error_and_accuracy(probabilities, data.y_val)
+        return error_and_accuracy(scores, data.y_val)
 
     def _states(
         self,

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.optim.losses import load_loss
+from rcdp_hpc.networks.losses import load_loss
 
 Mixed = tuple[torch.Tensor, torch.Tensor]
 

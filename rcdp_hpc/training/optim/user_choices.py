@@ -29,7 +29,7 @@ def check_user_choices(config: Config) -> None:
     user_kinds = {kind for kind in ("optimizer", "loss", "schedule") if is_user_class(getattr(config, kind).kind)}
     if not user_kinds or not config.readout.trained or find_spec("torch") is None:
         return
-    from rcdp_hpc.training.optim.losses import load_loss
+    from rcdp_hpc.networks.losses import load_loss
     from rcdp_hpc.training.optim.optimizers import check_optimizer
     from rcdp_hpc.training.optim.schedules import check_schedule
 

@@ -31,7 +31,7 @@ def fit_readout(
     seed: int,
     before_step: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Train a readout for a few epochs and return its class probabilities on the validation rows.
+    """Train a readout for a few epochs and return what its loss drives to one-hot, on the validation rows.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def fit_readout(
     Returns
     -------
     ndarray, shape (validation rows, classes), float64
-        Probabilities (softmax of the scores).
+        `Loss.driven`: the probabilities, or with eq. 12 the scores.
 
     Raises
     ------
@@ -85,4 +85,4 @@ def fit_readout(
     network.eval()
     with torch.no_grad():
         scores: torch.Tensor = network(validation_features.float())
-    return np.asarray(torch.softmax(scores.double(), 1).numpy())
+    return np.asarray(objective.loss.driven(scores.double()).numpy())

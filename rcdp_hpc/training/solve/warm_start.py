@@ -8,27 +8,27 @@ from torch import nn
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.training.solve.ridge_fit import RidgeFit
 
-# Ridge scores are near 0 and 1. With this factor, a difference of 1/2 makes a class 150 times as probable.
-SHARPNESS = 10.0
 # Lower bound of the scores' standard deviation, for a class whose ridge score is constant.
 LEAST_DEVIATION = 1e-6
 
 
 @torch.no_grad()
-def warm_start(network: MLPReadout, fit: RidgeFit) -> None:
-    """Set the weights of a network so that its scores are ten times those of the ridge readout, in both modes.
+def warm_start(network: MLPReadout, fit: RidgeFit, factor: float) -> None:
+    """Set the weights of a network so that its scores are those of the ridge readout times a factor, in both modes.
 
     Let z_k = w_k · s + b_k be the ridge score of class k, m_k and d_k its mean and standard deviation over the training
     rows, and a_k = (z_k - m_k) / d_k. The first components of o are ``w_k · s' / d_k``, with the standardised states s'
     (eq. 10). Two units of each ReLU layer have the values ReLU(a_k) and ReLU(-a_k), whose difference is a_k (eq. 11).
-    The scores are 10 (m_k + d_k a_k). All other units keep their random weights, but have no connection to the scores
-    yet.
+    The scores are f (m_k + d_k a_k), with the factor f. All other units keep their random weights, but have no
+    connection to the scores yet.
 
     Parameters
     ----------
     network : MLPReadout
         Wide enough (`check_warm_start`), with its standardisation set.
     fit : RidgeFit
+    factor : float
+        f, the `warm_start_factor` of the loss.
     """
     if not isinstance(network.activation, nn.LeakyReLU):
         raise AssertionError("a warm start needs readout.activation = 'relu'")
@@ -41,8 +41,8 @@ def warm_start(network: MLPReadout, fit: RidgeFit) -> None:
     _set_first_rows(network.inner, pairs)
     for layer, _ in network.relu_layers()[1:]:
         _set_first_rows(layer, pairs @ pairs.T / slope)
-    _set_first_rows(network.scores, SHARPNESS * deviations[:, None] * pairs.T / slope)
-    network.scores.bias.copy_(SHARPNESS * means)
+    _set_first_rows(network.scores, factor * deviations[:, None] * pairs.T / slope)
+    network.scores.bias.copy_(factor * means)
     # Standardised states have mean 0; raw inputs are shifted by the same value for all features.
     centres = (means - intercept - weights @ network.state_mean.double().cpu()) / deviations
     network.inner_norm.running_mean[: 2 * classes] = (pairs @ centres).to(network.inner_norm.running_mean)

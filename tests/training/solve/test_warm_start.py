@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from rcdp_hpc.config import ReadoutSection, load_config
+from rcdp_hpc.config import LossSection, ReadoutSection, load_config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.losses import loss_of
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import one_hot, score_moments, solve
 from rcdp_hpc.training.solve.ridge_fit import RidgeFit
-from rcdp_hpc.training.solve.warm_start import SHARPNESS, warm_start
+from rcdp_hpc.training.solve.warm_start import warm_start
 
 ROWS, FEATURES, CLASSES = 400, 9, 3
 
@@ -31,11 +32,13 @@ def fitted(states: torch.Tensor, labels: np.ndarray) -> RidgeFit:
     return RidgeFit(readout, 1e-3, 0.0, *score_moments(sums, readout, 1e-3))
 
 
-def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0, layers: int = 1) -> MLPReadout:
+def begun(
+    states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0, layers: int = 1, factor: float = 10.0
+) -> MLPReadout:
     settings = ReadoutSection(outputs=7, hidden=11, relu_slope=slope, layers=layers)
     network = MLPReadout(settings, FeatureShape(1, 1, FEATURES, raw=raw), CLASSES)
     network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
-    warm_start(network, fit)
+    warm_start(network, fit, factor)
     return network
 
 
@@ -49,12 +52,14 @@ def test_means_and_deviations_are_those_of_the_scores(rng):
 
 @pytest.mark.parametrize("raw", [False, True], ids=["states", "inputs"])
 @pytest.mark.parametrize(("slope", "layers"), [(0.0, 1), (0.2, 1), (0.0, 3), (0.2, 2)])
-def test_the_network_starts_as_the_ridge_readout(rng, slope, layers, raw):
+@pytest.mark.parametrize(("loss", "factor"), [("cross_entropy", 10.0), ("eq12", 1.0)])
+def test_the_network_starts_as_the_ridge_readout(rng, slope, layers, raw, loss, factor):
+    assert loss_of(LossSection(kind=loss)).warm_start_factor == factor
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES)) + 0.5 * (labels[:, None] == np.arange(FEATURES))).float()
     fit = fitted(states, labels)
-    network = begun(states, fit, raw, slope, layers)
-    expected = SHARPNESS * fit.readout.predict(states)
+    network = begun(states, fit, raw, slope, layers, factor)
+    expected = factor * fit.readout.predict(states)
     with torch.no_grad():
         np.testing.assert_allclose(network.eval()(states), expected, atol=2e-3)
         np.testing.assert_allclose(network.train()(states), expected, atol=2e-3)

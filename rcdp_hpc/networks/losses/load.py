@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from rcdp_hpc.config import LossSection
-from rcdp_hpc.config.choices import LOSSES
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.config.choices import LOSSES, is_user_class
+from rcdp_hpc.networks.losses.base import FunctionLoss, Loss
+from rcdp_hpc.networks.losses.link_check import broken, check_link
 from rcdp_hpc.runtime.user_code import load_choice
-from rcdp_hpc.training.optim.losses.base import FunctionLoss, Loss
 
 ROWS = 5
 
@@ -23,7 +23,8 @@ def load_loss(settings: LossSection, classes: int) -> Loss:
     ----------
     settings : LossSection
         ``kind`` is a name of the table, ``module:function`` or ``module:Class``. A class that is not derived from
-        `Loss` is created without arguments, and its instances must be functions of scores and targets.
+        `Loss` is created without arguments, and its instances must be functions of scores and targets. If it has a
+        method ``probabilities``, this is its link.
     classes : int
         Number of classes.
 
@@ -32,9 +33,20 @@ def load_loss(settings: LossSection, classes: int) -> Loss:
     InputError
         If it cannot be imported or created, or breaks the contract of `Loss`.
     """
-    loss = _instance(settings, load_choice(LOSSES, settings.kind))
+    loss = loss_of(settings)
     _check(settings.kind, loss, classes)
+    check_link(settings.kind, loss, classes)
     return loss
+
+
+def loss_of(settings: LossSection) -> Loss:
+    """Return the loss of ``loss.kind`` without the check of `load_loss`; parameters and errors as there."""
+    return _instance(settings, load_choice(LOSSES, settings.kind))
+
+
+def has_own_link(settings: LossSection) -> bool:
+    """Return whether probabilities need code of the user: whether a loss of the user's own is not linked by softmax."""
+    return is_user_class(settings.kind) and loss_of(settings).has_own_link
 
 
 def _instance(settings: LossSection, target: Any) -> Loss:
@@ -43,14 +55,14 @@ def _instance(settings: LossSection, target: Any) -> Loss:
         try:
             target = target.of(settings) if issubclass(target, Loss) else target()
         except Exception as error:  # the user's class may raise any error
-            raise _broken(name, f"{name}() failed ({type(error).__name__}: {error}); expected no arguments") from None
+            raise broken(name, f"{name}() failed ({type(error).__name__}: {error}); expected no arguments") from None
     if isinstance(target, Loss):
         return target
     if isinstance(target, nn.Module):
         target = target.requires_grad_(False)
     if not callable(target):
-        raise _broken(name, "instances of the class are not functions; expected rcdp_hpc.training.optim.losses.Loss")
-    return FunctionLoss(target)
+        raise broken(name, "instances of the class are not functions; expected rcdp_hpc.networks.losses.Loss")
+    return FunctionLoss(target, getattr(target, "probabilities", None))
 
 
 def _check(name: str, loss: Loss, classes: int) -> None:
@@ -58,18 +70,16 @@ def _check(name: str, loss: Loss, classes: int) -> None:
     scores, targets = _example(classes)
     rows = _rows(name, loss, scores, targets)
     if not torch.equal(scores.detach(), _example(classes)[0]) or not torch.equal(targets, _example(classes)[1]):
-        raise _broken(name, "it changes its arguments; expected a new tensor")
+        raise broken(name, "it changes its arguments; expected a new tensor")
     if not bool(torch.isfinite(rows).all()):
-        raise _broken(
-            name, f"the loss of {ROWS} rows with scores between -3 and 3 is {rows.tolist()}; expected numbers"
-        )
+        raise broken(name, f"the loss of {ROWS} rows with scores between -3 and 3 is {rows.tolist()}; expected numbers")
     if not torch.equal(_rows(name, loss, scores, targets), rows):
-        raise _broken(name, "it returns other values at the second call; expected the same")
+        raise broken(name, "it returns other values at the second call; expected the same")
     if not torch.equal(torch.get_rng_state(), generator):
-        raise _broken(name, "it draws random numbers, so that ranks and repeated trainings would differ")
+        raise broken(name, "it draws random numbers, so that ranks and repeated trainings would differ")
     single = [_rows(name, loss, scores[row : row + 1], targets[row : row + 1]) for row in range(ROWS)]
     if not torch.allclose(torch.cat(single), rows, rtol=1e-4, atol=1e-6):
-        raise _broken(name, "the loss of a row depends on the other rows; expected each row by itself")
+        raise broken(name, "the loss of a row depends on the other rows; expected each row by itself")
     _rows(name, loss, scores[:0], targets[:0])
     _check_gradient(name, rows, scores)
 
@@ -88,9 +98,9 @@ def _check_gradient(name: str, rows: torch.Tensor, scores: torch.Tensor) -> None
     try:
         (gradient,) = torch.autograd.grad(rows.sum(), scores)
     except RuntimeError as error:
-        raise _broken(name, f"it has no gradient by the scores ({' '.join(str(error).split())})") from None
+        raise broken(name, f"it has no gradient by the scores ({' '.join(str(error).split())})") from None
     if not bool(torch.isfinite(gradient).all()):
-        raise _broken(name, "its gradient by the scores is not finite")
+        raise broken(name, "its gradient by the scores is not finite")
 
 
 def _rows(name: str, loss: Loss, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -100,15 +110,11 @@ def _rows(name: str, loss: Loss, scores: torch.Tensor, targets: torch.Tensor) ->
     try:
         rows = loss(scores, targets)
     except Exception as error:  # the user's function may raise any error
-        raise _broken(name, f"{call}, it failed ({type(error).__name__}: {error})") from None
+        raise broken(name, f"{call}, it failed ({type(error).__name__}: {error})") from None
     expected = (len(scores),)
     if not isinstance(rows, torch.Tensor) or (rows.shape, rows.dtype) != (expected, scores.dtype):
         found = f"a tensor {tuple(rows.shape)}, {rows.dtype}" if isinstance(rows, torch.Tensor) else type(rows).__name__
-        raise _broken(
+        raise broken(
             name, f"{call}, it returned {found}; expected the loss of each row, a tensor {expected}, {scores.dtype}"
         )
     return rows
-
-
-def _broken(name: str, problem: str) -> InputError:
-    return InputError(f"loss.kind = {name!r}: {problem} (docs/extending.md)")

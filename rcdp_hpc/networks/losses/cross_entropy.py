@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from rcdp_hpc.training.optim.losses.base import Loss
+from rcdp_hpc.networks.losses.base import Loss
 
 
 class CrossEntropy(Loss):

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from rcdp_hpc.config import LossSection
-from rcdp_hpc.training.optim.losses.base import Loss
+from rcdp_hpc.networks.losses.base import Loss
 
 
 class Focal(Loss):

@@ -7,8 +7,8 @@ from settings import config_of
 from torch.nn import functional
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.optim.losses.focal import Focal
-from rcdp_hpc.training.optim.losses.rms import RootSquaredError
+from rcdp_hpc.networks.losses.focal import Focal
+from rcdp_hpc.networks.losses.rms import RootSquaredError
 from rcdp_hpc.training.optim.objective import Objective
 
 COUNTS = np.array([6, 3, 1])
