@@ -3,8 +3,9 @@
     python benchmarks/reservoir_ablation.py cifar10 --out FOLDER --seeds 1 2 3 --set data.path=CIFAR
 
 For each seed it runs the profile, the profile without its reservoir for the same number of epochs, and without it for
-about the same time. Every run is `mpirun -n RANKS rcdp run` with the same split, and is tested once, at its end.
-Seconds are those of the training stage: run the benchmark on an idle machine.
+about the same time. A search of the profile runs without the reservoir, too, if its space has a dimension of the
+readout; otherwise it is skipped there. Every run is `mpirun -n RANKS rcdp run` with the same split, and is tested
+once, at its end. Seconds are those of the training stage: run the benchmark on an idle machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.effective import with_effective_space
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -26,6 +31,12 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
     chosen = parser.parse_args()
     measured: dict[str, list[tuple[float, float]]] = {}
+    without_reservoir = ["reservoir.kind=none"]
+    try:
+        with_effective_space(load_config(chosen.profile, [*chosen.settings, *without_reservoir]))
+    except InputError as error:
+        print(f"without the reservoir there is no search: {error}")
+        without_reservoir.append("search.generations=0")
 
     def trained(name: str, seed: int, *changes: str) -> tuple[float, int]:
         summary = run(chosen, f"{name.replace(' ', '-')}-{seed}", [f"run.seed={seed}", "data.seed=1", *changes])
@@ -37,12 +48,12 @@ def main() -> None:
 
     for seed in chosen.seeds:
         whole, epochs = trained("with the reservoir", seed)
-        without, _ = trained("without, equal epochs", seed, "reservoir.kind=none")
+        without, _ = trained("without, equal epochs", seed, *without_reservoir)
         fitting = max(1, round(epochs * whole / without))
         if fitting == epochs:
             measured.setdefault("without, equal time", []).append(measured["without, equal epochs"][-1])
         else:
-            trained("without, equal time", seed, "reservoir.kind=none", f"training.epochs={fitting}")
+            trained("without, equal time", seed, *without_reservoir, f"training.epochs={fitting}")
     for name, results in measured.items():
         accuracies, seconds = zip(*results, strict=True)
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0

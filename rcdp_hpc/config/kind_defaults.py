@@ -80,6 +80,9 @@ def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, An
     """
     makers = {"table": _table, "series": _series, "images": _images}
     found = {**_common(), **makers[facts.kind](facts.sample_shape, settings)}
+    if settings.get("reservoir.kind", "random") != "random":
+        # The default dimensions describe a random reservoir.
+        found["search.generations"] = 0
     # Who sets the epochs or the optimiser wants a readout that is trained.
     trained = any(key in settings for key in GRADIENT_KEYS)
     if trained:

@@ -90,9 +90,8 @@ class Config(Section):
 
     @property
     def has_search(self) -> bool:
-        """Whether the search stage has work: a random reservoir, and a selection or at least one generation."""
-        asked = self.search.generations > 0 or self.search.method == "select"
-        return asked and self.reservoir.kind == "random"
+        """Whether the search stage has work: a selection or at least one generation."""
+        return self.search.generations > 0 or self.search.method == "select"
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -461,7 +461,7 @@ SEARCH = (
         "search.candidates_at_once",
         _searches(_at_once),
         "a reservoir without noise, layers or scans, with random connections and uniform weights",
-        lambda c: not c.reservoir.noise and c.reservoir.is_plain,
+        lambda c: not c.reservoir.noise and c.reservoir.is_plain and c.reservoir.kind == "random",
         "candidates share its matrices",
     ),
     *(
@@ -480,6 +480,7 @@ SELECTION = tuple(
     Rule("search.method", _searches(_selects), needs, met, "it judges sets of reservoir settings")
     for needs, met in (
         ("another search.evaluation than 'function'", lambda c: not _function(c)),
+        ("reservoir.kind = 'random'", lambda c: c.reservoir.kind == "random"),
         ("no reservoir.matrices", lambda c: not c.reservoir.matrices),
         ("no search.space.state_set", lambda c: c.search.space.state_set is None),
     )

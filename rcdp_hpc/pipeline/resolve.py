@@ -14,6 +14,7 @@ from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.run_matrices import use_run_matrices
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import wrap_items
+from rcdp_hpc.search.effective import with_effective_space
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,12 @@ def refuse_impossible_reservoir(config: Config) -> None:
     from rcdp_hpc.reservoir.feasible import check_reservoir
 
     check_reservoir(config)
+
+
+def refuse_empty_search(config: Config) -> None:
+    """Raise an `InputError` if the search that the user asks for has no dimension that has an effect."""
+    if config.chosen is None or "search.generations" in config.chosen:
+        with_effective_space(config)
 
 
 def refuse_broken_classes(config: Config) -> None:

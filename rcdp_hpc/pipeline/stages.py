@@ -26,7 +26,13 @@ from rcdp_hpc.errors import (
 )
 from rcdp_hpc.pipeline.array_data import LabelledArrays, Settings, with_data
 from rcdp_hpc.pipeline.requirements import require_engine, require_torch, require_torch_for
-from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
+from rcdp_hpc.pipeline.resolve import (
+    ResolvedConfig,
+    refuse_broken_classes,
+    refuse_empty_search,
+    refuse_impossible_reservoir,
+    resolve,
+)
 from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult
 from rcdp_hpc.pipeline.same_settings import refuse_different_settings
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
@@ -140,6 +146,7 @@ def run_with_options(
     if "train" in stages:
         require_engine(comm, config.parallel)
     if set(stages) & {"prepare", "search", "train"}:
+        run_on_root(comm, partial(refuse_empty_search, config))
         run_on_root(comm, partial(refuse_impossible_reservoir, config))
         run_on_root(comm, partial(refuse_broken_classes, config))
     with held(run, comm):
@@ -415,14 +422,8 @@ def _search(context: StageContext, options: StageOptions) -> dict[str, Any]:
     from rcdp_hpc.search.driver import search as search_stage
 
     config = context.config
-    if not config.search.generations and config.search.method != "select":
-        log.info("search.generations = 0: no search; the configured reservoir is used")
-        return {}
-    if config.reservoir.kind == "none":
-        log.info("reservoir.kind = none: no search, since there is no reservoir")
-        return {}
-    if config.reservoir.kind == "diagonal":
-        log.info("reservoir.kind = diagonal: no search; the search space describes reservoirs of kind = random")
+    if not config.has_search:
+        log.info("search.generations = 0: no search; the configured settings are used")
         return {}
     if not context.comm.can_split:
         raise agreed(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
 from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.effective import with_effective_space
 from rcdp_hpc.search.optimizers.contract import check_optimizer
 from rcdp_hpc.search.space import Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
@@ -19,6 +20,8 @@ LARGEST_LEAK_LOW = max(state_set.settings.get("leak_low", 0.0) for state_set in 
 def checked_space(config: Config, ranks: int | None = None) -> Space:
     """Return the space of the search, after checks of space, optimiser, reservoir and ranks.
 
+    Dimensions without an effect are left out (`with_effective_space`).
+
     Parameters
     ----------
     config : Config
@@ -30,6 +33,7 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
     InputError
         If settings contradict each other, or the optimiser breaks its contract (`check_optimizer`).
     """
+    config = with_effective_space(config)
     search = config.search
     if search.generations == 0 and search.method != "select":
         raise InputError("search.generations = 0: there is nothing to search; raise it, or skip the search")
@@ -43,7 +47,7 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
         if not search.generations:
             return searched_space(search.model_copy(update={"space": SELECTION_SPACE}))
     space = searched_space(search)
-    if search.evaluation != "function":
+    if search.evaluation != "function" and config.reservoir.kind != "none":
         _check_reservoirs(config.reservoir, space)
     check_optimizer(search, (space.lower, space.upper), config.run.seed, space.start(config))
     return space

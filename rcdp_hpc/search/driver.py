@@ -20,6 +20,7 @@ from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.coordinator import SearchCoordinator
+from rcdp_hpc.search.effective import report_idle_dimensions, with_effective_space
 from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluator import Evaluator, Round
 from rcdp_hpc.search.records.best import Best, write_best
@@ -127,8 +128,11 @@ def search(context: StageContext) -> dict[str, Any]:
     from rcdp_hpc.search.evaluation.limits import agreed_limit
     from rcdp_hpc.search.evaluation.rows import fitness_rows
 
-    config, comm, run = context.config, context.comm, context.run
-    agree(comm, lambda: checked_space(config, comm.size))
+    comm, run = context.comm, context.run
+    agree(comm, lambda: checked_space(context.config, comm.size))
+    if comm.is_root:
+        report_idle_dimensions(context.config)
+    config = with_effective_space(context.config)
     if config.extractor.joins_features and config.search.evaluation != "function":
         log.info(
             "extractor.kind = 'kernels': the search evaluates the states of the reservoir only, not the features of "
@@ -157,12 +161,12 @@ def _intact_shards(context: StageContext) -> ShardReader:
     from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
-    from rcdp_hpc.reservoir.kept_steps import check_samples
+    from rcdp_hpc.networks.extractors.none import NoExtractor
 
     config, comm = context.config, context.comm
     shards = agree(comm, lambda: ShardReader(context.run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
-        agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))
+        agree(comm, lambda: NoExtractor(config, shards.sample_shape).checked_shape(shards.shortest))
     shards = without_damaged(
         comm,
         shards,

@@ -94,3 +94,10 @@ def test_a_configuration_that_waits_keeps_waiting_when_it_is_written(tmp_path):
     whole = with_kind_defaults(config, DataFacts("table", (4,)))
     (tmp_path / "whole.toml").write_text(commented_toml(whole))
     assert load_config(tmp_path / "whole.toml").chosen is None
+
+
+@pytest.mark.parametrize("kind", ["none", "diagonal"])
+def test_the_default_search_is_for_random_reservoirs(tmp_path, kind):
+    facts = DataFacts("images", (8, 8))
+    assert with_kind_defaults(written(tmp_path, '[reservoir]\nkind = "random"\n'), facts).has_search
+    assert not with_kind_defaults(written(tmp_path, f'[reservoir]\nkind = "{kind}"\n'), facts).has_search

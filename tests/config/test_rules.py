@@ -116,6 +116,8 @@ CASES = [
      {**AT_ONCE, "reservoir.layers": 2}, {"reservoir.layers": 1}),
     ("search.method = 'select' needs another search.evaluation than 'function'",
      {"search.method": "select", **FUNCTION}, {"search.method": "optimizer"}),
+    ("search.method = 'select' needs reservoir.kind = 'random'",
+     {"search.method": "select", "reservoir.kind": "none"}, {"reservoir.kind": "random"}),
     ("search.method = 'select' needs no reservoir.matrices",
      {"search.method": "select", "reservoir.matrices": "own.npz"}, {"reservoir.matrices": ""}),
     ("search.method = 'select' needs no search.space.state_set",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from rcdp_hpc.config import ReservoirSection, load_config
+from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir.connection import leak_rates
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
@@ -118,8 +118,3 @@ def test_matrices_of_a_user_are_refused():
 def test_a_factor_for_each_feature():
     plain, scaled = diagonal_matrices(section(), 2), diagonal_matrices(section(feature_scaling=[1.0, 3.0]), 2)
     np.testing.assert_allclose(scaled.input, plain.input * [1.0, 3.0])
-
-
-def test_a_search_is_refused():
-    assert load_config("digits", ["search.generations=3"]).has_search
-    assert not load_config("digits", ["search.generations=3", "reservoir.kind=diagonal"]).has_search

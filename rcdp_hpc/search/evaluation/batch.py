@@ -78,8 +78,7 @@ class BatchedFitness(Fitness):
     def evaluate(self, candidates: list[Values]) -> list[Evaluation]:
         """Evaluate at most `candidates_at_once` candidates; each has an equal share of the seconds."""
         started = time.perf_counter()
-        builders = [partial(self.single.reservoir, with_values(self.config, values)) for values in candidates]
-        reservoirs = [_attempt(build) for build in builders]
+        reservoirs = [_attempt(partial(self._reservoir, values)) for values in candidates]
         measured = iter(self._measure([one for one in reservoirs if isinstance(one, Reservoir)]))
         results = [next(measured) if isinstance(one, Reservoir) else one for one in reservoirs]
         evaluations = [
@@ -88,6 +87,12 @@ class BatchedFitness(Fitness):
         ]
         seconds = (time.perf_counter() - started) / len(candidates)
         return [replace(one, seconds=seconds) for one in evaluations]
+
+    def _reservoir(self, values: Values) -> Reservoir:
+        source = self.single.source(with_values(self.config, values))
+        if not isinstance(source, Reservoir):  # a rule of the configuration refuses this
+            raise AssertionError(f"reservoir.kind = {self.config.reservoir.kind!r} has no reservoirs to stack")
+        return source
 
     def _measure(self, reservoirs: list[Reservoir]) -> list[ErrorAccuracy | Exception]:
         if not reservoirs:

@@ -1,4 +1,4 @@
-"""The fitness of reservoirs: build a candidate's reservoir, fit a readout, evaluate it."""
+"""The fitness of candidates: build the source of a candidate's states, fit a readout, evaluate it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.extractors.none import NoExtractor
 from rcdp_hpc.reservoir.gram import GramSums
-from rcdp_hpc.reservoir.kept_steps import check_length, input_features
+from rcdp_hpc.reservoir.identity_source import IdentitySource
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -45,16 +46,16 @@ from rcdp_hpc.search.evaluation.ridge import (
     uses_left_out,
 )
 from rcdp_hpc.search.evaluation.rows import FitnessData, Part
+from rcdp_hpc.search.evaluation.source import candidate_source, partition_growth
 from rcdp_hpc.search.space import Values, with_values
 
-# Cost of an operation of a float64 rank-k update, in operations of a float32 product.
-DOUBLE_COST = 4.0
 PARTS: tuple[Part, Part] = ("train", "val")
+Source = Reservoir | IdentitySource
 T = TypeVar("T")
 
 
 class ReservoirFitness(Fitness):
-    """The fitness of a reservoir and its readout (eq. 5, or the accuracy).
+    """The fitness of a reservoir and its readout, or of a readout of the sequences themselves (eq. 5, or the accuracy).
 
     E is the mean over rows and classes of the squared difference between the readout's scores and one-hot targets. With
     few rows, each original row is scored by the readout that is fitted without it; otherwise the validation rows are
@@ -69,7 +70,7 @@ class ReservoirFitness(Fitness):
     Parameters
     ----------
     config : Config
-        ``reservoir.kernel`` must be chosen already, not "auto".
+        ``reservoir.kernel = "auto"``, which the pipeline replaces by a measured kernel, is dense-fp32.
     data : FitnessData
         The rows that candidates are fitted to and evaluated on.
     memory : int, optional
@@ -118,7 +119,12 @@ class ReservoirFitness(Fitness):
         return evaluate_candidate(self.measure, values, self.config.search, self.density(values))
 
     def density(self, values: Values) -> float:
-        """Return the connection density of the candidate with these values by name."""
+        """Return the connection density of the candidate with these values by name.
+
+        Without connections it is the density that the fitness asks for, so that the term of the density is 0.
+        """
+        if self.config.reservoir.kind != "random":
+            return self.config.search.density_target
         return float(values.get("density", self.config.reservoir.density))
 
     def measure(self, values: Values) -> ErrorAccuracy:
@@ -133,8 +139,8 @@ class ReservoirFitness(Fitness):
         started = time.perf_counter()
         divided_before = self._divided
         with time_limit(settings.search.candidate_seconds, alarm=self.group.size == 1) as clock:
-            reservoir = run_on_group(self.group, lambda: self.reservoir(settings))
-            result = self._evaluate(settings, reservoir, clock)
+            source = run_on_group(self.group, lambda: self.source(settings))
+            result = self._evaluate(settings, source, clock)
         divided = self._divided - divided_before
         # A single rank would have done all of the divided work.
         self._total += time.perf_counter() - started + divided * (1 - 1 / self.group.size)
@@ -145,13 +151,12 @@ class ReservoirFitness(Fitness):
 
     def _check_lengths(self) -> None:
         """Refuse samples with fewer steps than the states that the readout needs."""
-        settings = self.config.reservoir
         lengths = [steps for _, steps in map(self.data.samples, PARTS) if steps is not None]
-        shortest = [int(Sequencer.of(settings).lengths(steps).min()) for steps in lengths]
-        check_length(settings, min(shortest, default=self.steps))
+        shortest = min((int(steps.min()) for steps in lengths), default=None)
+        NoExtractor(self.config, self.data.x_train.shape[1:]).checked_shape(shortest)
 
-    def reservoir(self, settings: Config) -> Reservoir:
-        """Build a candidate's reservoir.
+    def source(self, settings: Config) -> Source:
+        """Build the source of a candidate's states.
 
         Parameters
         ----------
@@ -164,52 +169,49 @@ class ReservoirFitness(Fitness):
             If it cannot be built, or the candidate needs too much memory.
         """
         refuse_too_large(self._estimated_bytes(settings), self.memory)
-        features = self._shape(settings)[1]
-        inputs = input_features(settings.reservoir, features)
-        matrices = self.cache.matrices(settings.reservoir, inputs) if settings.reservoir.is_plain else None
-        return Reservoir(settings.reservoir, features, settings.reservoir.kernel, self.device, matrices, self.steps)
+        return candidate_source(settings.reservoir, self.data.x_train.shape[1:], self.device, self.cache)
 
     def _estimated_bytes(self, settings: Config) -> int:
         rows = len(self.data.x_train) + len(self.data.x_val)
         return estimated_bytes(settings, self._shape(settings), rows, self.data.classes)
 
-    def _evaluate(self, settings: Config, reservoir: Reservoir, clock: Clock) -> ErrorAccuracy:
+    def _evaluate(self, settings: Config, source: Source, clock: Clock) -> ErrorAccuracy:
         data = self.rows
         if data.folds:
-            return self._on_folds(settings, reservoir, data, clock)
+            return self._on_folds(settings, source, data, clock)
         if settings.search.evaluation == "train":
-            train_states = self._gathered(reservoir, *data.samples("train"), True, clock)
-            val_states = self._gathered(reservoir, *data.samples("val"), False, clock)
-            return self._on_leader(lambda: self._train(settings, reservoir, train_states, val_states, data, clock))
+            train_states = self._gathered(source, *data.samples("train"), True, clock)
+            val_states = self._gathered(source, *data.samples("val"), False, clock)
+            return self._on_leader(lambda: self._train(settings, source, train_states, val_states, data, clock))
         count = len(data.originals.y) + len(data.y_val)
-        if uses_left_out(settings, count, reservoir.width):
+        if uses_left_out(settings, count, source.width):
             rows = data.left_out_rows
-            states = self._gathered(reservoir, rows.x, rows.lengths, True, clock)
+            states = self._gathered(source, rows.x, rows.lengths, True, clock)
             return self._on_leader(lambda: evaluate_left_out(settings, _on_leading_rank(states), data))
-        return self._on_validation_rows(settings, reservoir, data, clock)
+        return self._on_validation_rows(settings, source, data, clock)
 
-    def _on_folds(self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> ErrorAccuracy:
+    def _on_folds(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
         """Evaluate on the held-out rows of each fold; the states of original rows are computed once for all folds."""
         originals = data.originals
-        original_states = self._gathered(reservoir, originals.x, originals.lengths, True, clock)
+        original_states = self._gathered(source, originals.x, originals.lengths, True, clock)
         noiseless_states = original_states
         if settings.reservoir.noise:
-            noiseless_states = self._gathered(reservoir, originals.x, originals.lengths, False, clock)
+            noiseless_states = self._gathered(source, originals.x, originals.lengths, False, clock)
         penalty: float | None = None
         if settings.search.evaluation == "ridge":
             penalty = self._on_leader(lambda: penalty_of_folds(settings, _on_leading_rank(original_states), data))
         results = []
         for fold in data.folds:
-            train_states = self._states_of_fold(reservoir, fold, "train", original_states, clock)
-            val_states = self._states_of_fold(reservoir, fold, "val", noiseless_states, clock)
-            work = partial(self._on_fold, settings, reservoir, penalty, train_states, val_states, fold, clock)
+            train_states = self._states_of_fold(source, fold, "train", original_states, clock)
+            val_states = self._states_of_fold(source, fold, "val", noiseless_states, clock)
+            work = partial(self._on_fold, settings, source, penalty, train_states, val_states, fold, clock)
             results.append(self._on_leader(work))
         return mean_over_folds(results, data.folds)
 
     def _on_fold(
         self,
         settings: Config,
-        reservoir: Reservoir,
+        source: Source,
         penalty: float | None,
         train_states: torch.Tensor | None,
         val_states: torch.Tensor | None,
@@ -218,59 +220,56 @@ class ReservoirFitness(Fitness):
     ) -> ErrorAccuracy:
         clock.check()
         if settings.search.evaluation == "train":
-            return self._train(settings, reservoir, train_states, val_states, fold, clock)
+            return self._train(settings, source, train_states, val_states, fold, clock)
         return evaluate_fold(settings, penalty, _on_leading_rank(train_states), _on_leading_rank(val_states), fold)
 
     def _states_of_fold(
-        self, reservoir: Reservoir, fold: FitnessData, part: Part, originals: torch.Tensor | None, clock: Clock
+        self, source: Source, fold: FitnessData, part: Part, originals: torch.Tensor | None, clock: Clock
     ) -> torch.Tensor | None:
         """Return the states of a part of a fold, on the leading rank; `originals` are those of the original rows."""
         origins = fold.origin_train if part == "train" else fold.origin_val
         x, lengths = fold.samples(part)
         if origins is None:
-            return self._gathered(reservoir, x, lengths, part == "train", clock)
+            return self._gathered(source, x, lengths, part == "train", clock)
         is_synthetic = origins < 0
         synthetic = None
         if is_synthetic.any():
             steps = None if lengths is None else lengths[is_synthetic]
-            synthetic = self._gathered(reservoir, x[is_synthetic], steps, True, clock)
+            synthetic = self._gathered(source, x[is_synthetic], steps, True, clock)
         return assembled_states(origins, originals, synthetic) if originals is not None else None
 
     def _on_leader(self, work: Callable[[], T]) -> T:
         """Run work that the group does not divide on its leading rank."""
         return run_on_leader(self.group, work) if self.group.size > 1 else work()
 
-    def _on_validation_rows(
-        self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock
-    ) -> ErrorAccuracy:
+    def _on_validation_rows(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
         if self.group.size == 1:
-            return self._on_validation(settings, reservoir, data, clock)
-        partitions = self._partitions(reservoir, len(data.x_train))
+            return self._on_validation(settings, source, data, clock)
+        partitions = self._partitions(source, len(data.x_train))
         longest = max(sum(rows.stop - rows.start for rows in blocks) for blocks in partitions)
-        if self._estimated_bytes(settings) + longest * reservoir.width * reservoir.dtype.itemsize > self.memory:
+        if self._estimated_bytes(settings) + longest * source.width * source.dtype.itemsize > self.memory:
             divided = self._divided
-            result = run_on_leader(self.group, lambda: self._on_validation(settings, reservoir, data, clock))
+            result = run_on_leader(self.group, lambda: self._on_validation(settings, source, data, clock))
             self._divided = divided  # the group divided nothing
             return result
-        return self._on_validation_in_group(settings, reservoir, data, clock, partitions)
+        return self._on_validation_in_group(settings, source, data, clock, partitions)
 
-    def _on_validation(self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> ErrorAccuracy:
-        weights, sums = row_weights(settings, data), GramSums(reservoir.width, data.classes)
-        for rows, states in self._states(reservoir, *data.samples("train"), True, clock):
+    def _on_validation(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
+        weights, sums = row_weights(settings, data), GramSums(source.width, data.classes)
+        for rows, states in self._states(source, *data.samples("train"), True, clock):
             add_rows(sums, states, data.y_train[rows], data.classes, weights)
-        val_states = [states for _, states in self._states(reservoir, *data.samples("val"), False, clock)]
+        val_states = [states for _, states in self._states(source, *data.samples("val"), False, clock)]
         return evaluate_on_validation(settings, sums, torch.cat(val_states), data)
 
-    def _partitions(self, reservoir: Reservoir, count: int) -> list[list[slice]]:
+    def _partitions(self, source: Source, count: int) -> list[list[slice]]:
         """Return the blocks of training rows of each rank of the group; rank 0, which solves, has the last ones."""
         size = self.group.size
-        blocks = row_blocks(count, reservoir.batch_rows)
-        # A partition is longer than the one before by the time to add that one, so that no rank waits for the sums.
-        growth = 1 + DOUBLE_COST * reservoir.width**2 / (2 * self.steps * reservoir.nodes**2)
+        blocks = row_blocks(count, source.batch_rows)
+        growth = partition_growth(source, self.steps)
         return [partition(blocks, size - 1 - rank, size, growth) for rank in range(size)]
 
     def _on_validation_in_group(
-        self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock, partitions: list[list[slice]]
+        self, settings: Config, source: Source, data: FitnessData, clock: Clock, partitions: list[list[slice]]
     ) -> ErrorAccuracy:
         """Evaluate as `_on_validation`; every rank stores the states of its rows and adds them to the sums in turn."""
         group = self.group
@@ -279,8 +278,8 @@ class ReservoirFitness(Fitness):
         sums, train_states = run_on_group(
             group,
             lambda: (
-                GramSums(reservoir.width, data.classes),
-                list(self._states(reservoir, *data.samples("train"), True, clock, blocks)),
+                GramSums(source.width, data.classes),
+                list(self._states(source, *data.samples("train"), True, clock, blocks)),
             ),
         )
 
@@ -290,13 +289,13 @@ class ReservoirFitness(Fitness):
 
         add_in_turn(group, sums, add)
         train_states.clear()
-        val_states = self._gathered(reservoir, *data.samples("val"), False, clock)
+        val_states = self._gathered(source, *data.samples("val"), False, clock)
         return run_on_leader(group, lambda: evaluate_on_validation(settings, sums, _on_leading_rank(val_states), data))
 
     def _train(
         self,
         settings: Config,
-        reservoir: Reservoir,
+        source: Source,
         train_states: torch.Tensor | None,
         val_states: torch.Tensor | None,
         data: FitnessData,
@@ -306,7 +305,7 @@ class ReservoirFitness(Fitness):
 
         scores = fit_readout(
             _on_leading_rank(train_states),
-            reservoir.feature_shape,
+            source.feature_shape,
             torch.tensor(data.y_train, dtype=torch.int64),
             _on_leading_rank(val_states),
             config=settings,
@@ -319,7 +318,7 @@ class ReservoirFitness(Fitness):
 
     def _states(
         self,
-        reservoir: Reservoir,
+        source: Source,
         x: NDArray[Any],
         lengths: NDArray[np.int64] | None,
         noisy: bool,
@@ -327,31 +326,31 @@ class ReservoirFitness(Fitness):
         blocks: list[slice] | None = None,
     ) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield rows and their states, block by block, for the given blocks or for all."""
-        for rows in row_blocks(len(x), reservoir.batch_rows) if blocks is None else blocks:
+        for rows in row_blocks(len(x), source.batch_rows) if blocks is None else blocks:
             clock.check()
             with self._divided_time():
                 block = x[rows].copy()  # the shared rows are read-only, which torch does not support
                 steps = None if lengths is None else lengths[rows].copy()
-                states = reservoir.drive(block, steps, noisy=noisy).cpu()
+                states = source.drive(block, steps, noisy=noisy).cpu()
             yield rows, states
 
     def _gathered(
-        self, reservoir: Reservoir, x: NDArray[Any], lengths: NDArray[np.int64] | None, noisy: bool, clock: Clock
+        self, source: Source, x: NDArray[Any], lengths: NDArray[np.int64] | None, noisy: bool, clock: Clock
     ) -> torch.Tensor | None:
         """Return the states of all rows, shape (rows, width), on the leading rank of the group, None on others."""
         if self.group.size == 1:
-            all_states = torch.empty((len(x), reservoir.width), dtype=reservoir.dtype)
-            for rows, states in self._states(reservoir, x, lengths, noisy, clock):
+            all_states = torch.empty((len(x), source.width), dtype=source.dtype)
+            for rows, states in self._states(source, x, lengths, noisy, clock):
                 all_states[rows] = states
             return all_states
-        blocks = partition(row_blocks(len(x), reservoir.batch_rows), self.group.rank, self.group.size)
+        blocks = partition(row_blocks(len(x), source.batch_rows), self.group.rank, self.group.size)
         parts = run_on_group(
             self.group,
-            lambda: [states.float().numpy() for _, states in self._states(reservoir, x, lengths, noisy, clock, blocks)],
+            lambda: [states.float().numpy() for _, states in self._states(source, x, lengths, noisy, clock, blocks)],
         )
-        empty = np.empty((0, reservoir.width), dtype=np.float32)  # for a rank without blocks
+        empty = np.empty((0, source.width), dtype=np.float32)  # for a rank without blocks
         stacked = stack_rows(self.group, np.concatenate([empty, *parts]))
-        return None if stacked is None else torch.from_numpy(stacked).to(reservoir.dtype)
+        return None if stacked is None else torch.from_numpy(stacked).to(source.dtype)
 
     @contextmanager
     def _divided_time(self) -> Iterator[None]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.reductions import feature_shape
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
@@ -93,10 +94,10 @@ def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
 def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: int) -> int:
     """Return an estimate of the memory of one candidate, without the rows, in bytes.
 
-    It includes the connection matrix (dense for the states, sparse, and dense for the eigenvalues by LAPACK), one block
-    of states, and the largest of: the Gram sums, their copy for the solution and the states of validation rows; for
-    leave-one-out the states of all rows; with ``search.evaluation = "train"`` the states of all rows, and again in
-    float64.
+    It includes the matrices of the reservoir (for the states, sparse, and dense for the eigenvalues by LAPACK), one
+    block of states, and the largest of: the Gram sums, their copy for the solution and the states of validation rows;
+    for leave-one-out the states of all rows; with ``search.evaluation = "train"`` the states of all rows, and again in
+    float64. Without a reservoir there are no matrices, and the states are the sequences.
 
     Parameters
     ----------
@@ -107,13 +108,10 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     rows, classes : int
         Training and validation rows; number of classes.
     """
-    reservoir, (steps, features) = config.reservoir, shape
-    output, features = feature_shape(reservoir, steps), prepared_features(reservoir, features)
-    nodes, width = reservoir.nodes, output.features
-    matrix = 8 * output.parts * nodes * (nodes + features + 33)  # float32, twice during conversion
-    sparse = 3 * 16 * output.parts * round(reservoir.density * nodes**2)
-    eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
-    block = reservoir.batch_rows * (12 * width + 20 * (nodes + features))
+    width, matrix, construction = _source_bytes(config.reservoir, shape)
+    nodes = 0 if config.reservoir.kind == "none" else config.reservoir.nodes
+    inputs = prepared_features(config.reservoir, shape[1])
+    block = (config.reservoir.batch_rows or DEFAULT_BATCH_ROWS) * (12 * width + 20 * (nodes + inputs))
     if config.search.evaluation == "train":
         hidden = config.readout.hidden + config.readout.outputs
         fit = rows * width * (4 + 8 + 8) + 16 * 4 * width * hidden
@@ -125,7 +123,22 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
             fit += 4 * min(rows, config.search.validation_rows) * width
         if uses_left_out(config, rows, width):
             fit = rows * width * (4 + 3 * 8) + 3 * 8 * min(rows, width) ** 2
-    return int(max(matrix + sparse + eigen, matrix + block + fit))
+    return int(max(matrix + construction, matrix + block + fit))
+
+
+def _source_bytes(reservoir: ReservoirSection, shape: tuple[int, int]) -> tuple[int, int, int]:
+    """Return the features of a row, the bytes of a reservoir's matrices, and more bytes while they are built."""
+    steps, features = shape[0], prepared_features(reservoir, shape[1])
+    if reservoir.kind == "none":
+        return steps * features, 0, 0
+    output, nodes = feature_shape(reservoir, steps), reservoir.nodes
+    if reservoir.kind == "diagonal":
+        mixing = output.parts * nodes * (2 * reservoir.memory_units + 1)
+        return output.features, 8 * mixing, 3 * 8 * mixing
+    matrix = 8 * output.parts * nodes * (nodes + features + 33)  # float32, twice during conversion
+    sparse = 3 * 16 * output.parts * round(reservoir.density * nodes**2)
+    eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
+    return output.features, matrix, sparse + eigen
 
 
 def memory_limit(config: Config, ranks: int, rows: int = 0, used: int = 0) -> int:

@@ -16,6 +16,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_error, scaling_sums, solve
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.search.evaluation.rows import FitnessData
 from rcdp_hpc.training.solve.ridge_fit import class_weights, left_out_suits, replacement_weights, weights_of
 
@@ -124,7 +125,8 @@ def evaluate_fold(
     """
     weights = row_weights(config, fold)
     if penalty is None:
-        sums = gram_sums(train_states, fold.y_train, fold, weights, config.reservoir.batch_rows)
+        batch_rows = config.reservoir.batch_rows or DEFAULT_BATCH_ROWS
+        sums = gram_sums(train_states, fold.y_train, fold, weights, batch_rows)
         return evaluate_on_validation(config, sums, val_states, fold)
     readout: RidgeReadout = solve_rows(
         train_states, fold.y_train, fold.classes, penalty, weights_of(fold.y_train, weights)

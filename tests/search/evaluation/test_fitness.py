@@ -224,7 +224,7 @@ def test_states_are_computed_on_the_gpu_of_the_local_rank(data, monkeypatch):
         devices.append(device)
         return Reservoir(settings, features, kernel, "cpu", matrices)
 
-    monkeypatch.setattr("rcdp_hpc.search.evaluation.fitness.Reservoir", instead)
+    monkeypatch.setattr("rcdp_hpc.search.evaluation.source.Reservoir", instead)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "3")

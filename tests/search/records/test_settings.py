@@ -160,7 +160,7 @@ def test_ridge_reads_no_other_key(search, selection):
     seen: set[str] = set()
     watched = Watched(config, seen)
     fitness = ReservoirFitness(config, data)
-    reservoir = fitness.reservoir(with_values(config, VALUES))
+    reservoir = fitness.source(with_values(config, VALUES))
     fitness._evaluate(watched, reservoir, Clock(0))
     allowed = {*settings.RIDGE_KEYS, "search", "reservoir", "run", "data"}
     assert "readout.ridge_penalties" in seen
