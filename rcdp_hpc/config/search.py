@@ -123,7 +123,11 @@ class SearchSection(Section):
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
     fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised")
-    density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches the density term off")
+    density_weight: float = Field(
+        0.0,
+        ge=0,
+        description="lambda of eq. 5, in units of the first candidate's 1/E; 0 removes the density term",
+    )
     density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
     evaluation: Literal["ridge", "train", "function"] = Field(
         "ridge",

@@ -34,6 +34,10 @@ class SearchResult(TypedDict, total=False):
         Of the whole search.
     seconds : float
         Time of all evaluations, summed over ranks.
+    first_error : float or None
+        E_0 of the density term of eq. 5; None without the term.
+    meaning : str
+        What the fitness is, as a formula.
     replaced : list of str
         Damaged shards whose rows were replaced.
     """
@@ -47,6 +51,8 @@ class SearchResult(TypedDict, total=False):
     evaluations: int
     generations: int
     seconds: float
+    first_error: float | None
+    meaning: str
     replaced: list[str]
 
 

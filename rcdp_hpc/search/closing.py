@@ -85,10 +85,31 @@ def fitness_meaning(search: SearchSection, best: Best) -> list[str]:
     scores = [f"accuracy on {rows}, with readouts {fitted}: {100 * best.accuracy:.2f} %"]
     if search.fitness == "accuracy":
         return [f"fitness: the accuracy on {rows}", *scores]
-    if search.density_weight:
-        formula = "fitness: 1/E - lambda (p - p_target)^2 (eq. 5), E the mean squared error,"
-        return [formula, f"here {best.error:.4g}, of the class scores on {rows}", *scores]
+    if best.first_error is not None:
+        return [
+            f"fitness: {fitness_formula(search, best.first_error)} (eq. 5)",
+            f"E is the mean squared error, here {best.error:.4g}, of the class scores on {rows}",
+            *scores,
+        ]
     return [f"fitness: 1/E, E = {best.error:.4g} the mean squared error of the class scores", *scores]
+
+
+def fitness_formula(search: SearchSection, first_error: float | None) -> str:
+    """Return what the fitness of a search is, in a few words.
+
+    Parameters
+    ----------
+    search : SearchSection
+    first_error : float or None
+        E_0 of the density term; None if the fitness has no such term.
+    """
+    if search.evaluation == "function":
+        return search.function or "minus the value of the function"
+    if search.fitness == "accuracy":
+        return "accuracy"
+    if first_error is None:
+        return "1/E"
+    return f"1/E - {search.density_weight:g}/E_0 (p - {search.density_target:g})^2, E_0 = {first_error:.4g}"
 
 
 def accuracy_warnings(search: SearchSection, space: Space, best: Best, most_accurate: Entry | None) -> list[str]:

@@ -15,7 +15,8 @@ from rcdp_hpc.config import Config, flatten, may_change, refuse_other_settings
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.search.background_writer import BackgroundWriter
-from rcdp_hpc.search.closing import all_failed, report_end
+from rcdp_hpc.search.closing import all_failed, fitness_formula, report_end
+from rcdp_hpc.search.density_term import DensityTerm
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.halving import Halving, comparable_fitness
 from rcdp_hpc.search.optimizers.contract import CheckedOptimizer
@@ -67,7 +68,8 @@ class SearchCoordinator:
         self.ranks = ranks
         self.optimizer = CheckedOptimizer(search, (space.lower, space.upper), config.run.seed, space.start(config))
         self.settings = search_settings(config, fingerprint, space.names)
-        self.archive = EvaluationArchive()
+        self.density_term = DensityTerm.of(config, space)
+        self.archive = EvaluationArchive(self.density_term)
         self.history = History(folder / "history.jsonl")
         self.halving = Halving(search.halving, search.halving_steps)
         self.end_reason = ""
@@ -158,7 +160,8 @@ class SearchCoordinator:
         winner = entry.evaluation
         best = Best(
             self.space.named(entry.values), winner.fitness, winner.error, winner.accuracy, entry.generation,
-            entry.candidate, len(self.archive), self.archive.seconds(),
+            entry.candidate, len(self.archive), self.archive.seconds(), self.archive.first_error,
+            fitness_formula(self.search, self.archive.first_error),
         )  # fmt: skip
         write_best(self.folder / "best.toml", best)
         remove_journals(self.folder)
@@ -256,10 +259,12 @@ class SearchCoordinator:
         refuse_other_settings(str(self.folder), recorded, self.settings, "search")
         try:
             self.optimizer.restore(checkpoint.optimizer)
-            self.archive = EvaluationArchive.from_arrays(checkpoint.archive)
+            self.archive = EvaluationArchive.from_arrays(checkpoint.archive, self.density_term)
         except (KeyError, ValueError) as error:
             raise DataDamagedError(f"{self.folder}: the checkpoint is not one of this search ({error})") from None
         self.history.truncate(checkpoint.history)
+        if self.generation > 1:
+            self.archive.settle()
         self._earlier_seconds = checkpoint.seconds
         self.saved_generation = self.generation - 1
         progress = "all generations are done" if self.optimizer.done else f"resumed {self.position()}"

@@ -67,6 +67,7 @@ class Halving:
 
     def latest(self, values: NDArray[np.float64], archive: EvaluationArchive) -> list[Entry]:
         """Return, for each candidate of a complete generation, its entry with the largest share of the rows."""
+        archive.settle()
         latest = []
         for candidate in values:
             entries = (archive.get(candidate, share) for share in reversed(self.shares))
@@ -76,6 +77,7 @@ class Halving:
     def _best(
         self, rows: list[int], values: NDArray[np.float64], archive: EvaluationArchive, share: float
     ) -> list[int]:
+        archive.settle()
         fitness = {row: _entry(archive, values[row], share).evaluation.fitness for row in rows}
         order = sorted(rows, key=lambda row: -fitness[row])  # the first of equals comes first
         return [row for row in order[: math.ceil(len(rows) / self.factor)] if fitness[row] > -np.inf]

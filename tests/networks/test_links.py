@@ -154,7 +154,7 @@ def fitness_of(monkeypatch, factor: float, kind: str) -> tuple[float, float]:
     )
     error, accuracy = error_and_accuracy(found, labels.numpy())
     assert accuracy == 1
-    return error, score(SearchSection(), error, accuracy, 0.1)
+    return error, score(SearchSection(), error, accuracy)
 
 
 def test_e_of_eq12_is_that_of_the_scores(monkeypatch):

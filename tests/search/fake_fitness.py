@@ -49,7 +49,7 @@ class CheapFitness(Fitness):
 
     def __call__(self, values: Values) -> Evaluation:
         self.calls += 1
-        return evaluate_candidate(self.measure, values, self.config.search, float(values["density"]))
+        return evaluate_candidate(self.measure, values, self.config.search)
 
     def measure(self, values: Values) -> tuple[float, float]:
         time.sleep(self.pause)

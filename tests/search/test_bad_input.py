@@ -127,13 +127,14 @@ def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
 
 
 def test_a_history_cut_short_in_its_last_line(tmp_path):
-    stopped(tmp_path)
+    config = cheap_config()
+    # The last two checkpoints are those of the last two generations, so that the line is missing in one of them.
+    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
     path = tmp_path / "history.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     with pytest.raises(DataDamagedError, match=r"line \d+ was cut short or altered"):
         read_sealed_lines(path)
-    config = cheap_config()
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path)  # resumes from the checkpoint before
     assert path.read_bytes()[: len(whole) // 2] == whole[: len(whole) // 2]
     assert len(read_sealed_lines(path)) == 42

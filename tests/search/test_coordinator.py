@@ -21,7 +21,7 @@ def test_the_note_of_a_generation_has_fitness_flames_usage_and_the_time_left(tmp
     """Six ranks in two groups: seven candidates in 100 s, started 10 s after the search."""
     now = SimpleNamespace(seconds=0.0)
     monkeypatch.setattr("rcdp_hpc.search.coordinator.time", SimpleNamespace(monotonic=lambda: now.seconds))
-    config = cheap_config()
+    config = cheap_config(density_weight=0.0)
     coordinator = SearchCoordinator(config, searched_space(config.search), tmp_path, "", ranks=6)
     assert coordinator.note() == ""
     now.seconds = 10.0

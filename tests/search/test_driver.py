@@ -51,11 +51,13 @@ def test_the_history_has_every_candidate(tmp_path):
     assert all(list(line) == fields.split() for line in lines)
     failed = [line for line in lines if line["values"]["leak"] > 0.8]
     assert failed
+    first_error = next(line["error"] for line in lines if line not in failed)
+    assert best.first_error == first_error
     for line in lines:
         assert (line["reason"] is not None) == (line["fitness"] is None) == (line in failed)
         assert line["values"]["input_scaling"] == pytest.approx(10 ** line["position"][1])
         if line not in failed:
-            density_term = 2.0 * (line["values"]["density"] - 0.1) ** 2
+            density_term = 2.0 / first_error * (line["values"]["density"] - 0.1) ** 2
             assert line["fitness"] == pytest.approx(1 / line["error"] - density_term)
     top = max((line for line in lines if line["fitness"] is not None), key=lambda line: line["fitness"])
     assert (best.values, best.fitness, best.generation) == (top["values"], top["fitness"], top["generation"])

@@ -82,7 +82,7 @@ class BatchedFitness(Fitness):
         measured = iter(self._measure([one for one in reservoirs if isinstance(one, Reservoir)]))
         results = [next(measured) if isinstance(one, Reservoir) else one for one in reservoirs]
         evaluations = [
-            evaluate_candidate(partial(_result, result), values, self.config.search, self.single.density(values))
+            evaluate_candidate(partial(_result, result), values, self.config.search)
             for result, values in zip(results, candidates, strict=True)
         ]
         seconds = (time.perf_counter() - started) / len(candidates)

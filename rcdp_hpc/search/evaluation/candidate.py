@@ -27,7 +27,7 @@ class Evaluation:
     Attributes
     ----------
     fitness : float
-        The maximised number; -inf for a candidate that failed.
+        The maximised number, without the density term of eq. 5; -inf for a candidate that failed.
     error : float
         Mean squared validation error E of the class scores; NaN for a candidate that failed.
     accuracy : float
@@ -51,29 +51,16 @@ class Evaluation:
 Measure = Callable[[Values], tuple[float, float]]
 
 
-def density_penalised_fitness(error: float, density: float, weight: float, target: float) -> float:
-    """Return the fitness of eq. 5, 1/E - lambda · (p - p_target)².
+def score(search: SearchSection, error: float, accuracy: float) -> float:
+    """Return the number that ``search.fitness`` maximises, from error and accuracy.
 
-    Parameters
-    ----------
-    error : float
-        E, taken as at least 1e-12.
-    density : float
-        Connection density p.
-    weight, target : float
-        lambda and p_target.
+    For eq. 5 it is 1/E, with E at least 1e-12. The density term is not in it: its unit is the error of the first
+    candidate, which rank 0 knows (`rcdp_hpc.search.density_term`).
     """
-    return 1.0 / max(error, SMALLEST_ERROR) - weight * (density - target) ** 2
+    return accuracy if search.fitness == "accuracy" else 1.0 / max(error, SMALLEST_ERROR)
 
 
-def score(search: SearchSection, error: float, accuracy: float, density: float) -> float:
-    """Return the number that ``search.fitness`` maximises, from error, accuracy and connection density."""
-    if search.fitness == "accuracy":
-        return accuracy
-    return density_penalised_fitness(error, density, search.density_weight, search.density_target)
-
-
-def evaluate_candidate(measure: Measure, values: Values, search: SearchSection, density: float) -> Evaluation:
+def evaluate_candidate(measure: Measure, values: Values, search: SearchSection) -> Evaluation:
     """Measure one candidate; if it fails, its fitness is -inf, with the reason.
 
     Parameters
@@ -83,8 +70,6 @@ def evaluate_candidate(measure: Measure, values: Values, search: SearchSection, 
     values : dict
         The candidate.
     search : SearchSection
-    density : float
-        Connection density p of the candidate.
 
     Returns
     -------
@@ -101,7 +86,7 @@ def evaluate_candidate(measure: Measure, values: Values, search: SearchSection, 
         return _failed("out of memory", started)
     if not (np.isfinite(error) and np.isfinite(accuracy)):
         return _failed(f"the validation error is {error}", started)
-    return Evaluation(score(search, error, accuracy, density), error, accuracy, time.perf_counter() - started)
+    return Evaluation(score(search, error, accuracy), error, accuracy, time.perf_counter() - started)
 
 
 def _failed(reason: str, started: float) -> Evaluation:

@@ -116,16 +116,7 @@ class ReservoirFitness(Fitness):
 
     def __call__(self, values: Values) -> Evaluation:
         """Evaluate the candidate with these values."""
-        return evaluate_candidate(self.measure, values, self.config.search, self.density(values))
-
-    def density(self, values: Values) -> float:
-        """Return the connection density of the candidate with these values by name.
-
-        Without connections it is the density that the fitness asks for, so that the term of the density is 0.
-        """
-        if self.config.reservoir.kind != "random":
-            return self.config.search.density_target
-        return float(values.get("density", self.config.reservoir.density))
+        return evaluate_candidate(self.measure, values, self.config.search)
 
     def measure(self, values: Values) -> ErrorAccuracy:
         """Return the validation error E and the accuracy of the candidate with these values.

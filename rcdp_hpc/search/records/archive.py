@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ArchiveArrays:
-    """An archive of n entries as arrays, ordered by generation, candidate and share.
+    """An archive of n entries as arrays, ordered by generation, candidate and share, without the density term.
 
     Attributes
     ----------
@@ -60,21 +60,54 @@ class EvaluationArchive:
 
     Candidates are compared by their values. Positions that differ only by what rounding to integers removes are the
     same candidate.
+
+    Parameters
+    ----------
+    term : callable, optional
+        Returns what is subtracted from the fitness of a candidate that did not fail, from its values and the error of
+        the first candidate that did not fail (`DensityTerm`). Entries are stored without it and returned with it, once
+        `settle` was called.
+
+    Attributes
+    ----------
+    first_error : float or None
+        That error; None before `settle`, and without a term.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, term: Callable[[NDArray[np.float64], float], float] | None = None) -> None:
         self._entries: dict[tuple[bytes, float], Entry] = {}
+        self._term = term
+        self.first_error: float | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
         """Iterate over the entries in the order of generation, candidate and share."""
-        return iter(sorted(self._entries.values(), key=lambda entry: (entry.generation, entry.candidate, entry.share)))
+        return map(self._with_term, self._in_order())
+
+    def _in_order(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda entry: (entry.generation, entry.candidate, entry.share))
+
+    def _with_term(self, entry: Entry) -> Entry:
+        if self._term is None or self.first_error is None or not np.isfinite(entry.evaluation.error):
+            return entry
+        fitness = entry.evaluation.fitness - self._term(entry.values, self.first_error)
+        return replace(entry, evaluation=replace(entry.evaluation, fitness=fitness))
+
+    def settle(self) -> None:
+        """Fix the error of the first candidate, once every candidate of the first round is evaluated.
+
+        Nothing changes without a term, after the first call, or if all candidates so far failed.
+        """
+        if self._term is not None and self.first_error is None:
+            errors = (entry.evaluation.error for entry in self._in_order())
+            self.first_error = next((error for error in errors if np.isfinite(error)), None)
 
     def get(self, values: NDArray[np.float64], share: float = 1.0) -> Entry | None:
         """Return the entry of these values, shape (d,); None if they were not evaluated."""
-        return self._entries.get((values.tobytes(), share))
+        entry = self._entries.get((values.tobytes(), share))
+        return None if entry is None else self._with_term(entry)
 
     def missing(self, values: NDArray[np.float64], share: float = 1.0) -> list[int]:
         """Return the rows of `values`, shape (n, d), that are not in the archive, the first of equal rows only."""
@@ -113,7 +146,7 @@ class EvaluationArchive:
         dimensions : int
             d, for an archive without entries.
         """
-        entries = list(self)
+        entries = self._in_order()
         results = [
             (one.fitness, one.error, one.accuracy, one.seconds, one.rank)
             for one in (entry.evaluation for entry in entries)
@@ -127,15 +160,23 @@ class EvaluationArchive:
         )
 
     @classmethod
-    def from_arrays(cls, arrays: ArchiveArrays) -> EvaluationArchive:
-        """Return the archive that `arrays` came from.
+    def from_arrays(
+        cls, arrays: ArchiveArrays, term: Callable[[NDArray[np.float64], float], float] | None = None
+    ) -> EvaluationArchive:
+        """Return the archive that `arrays` came from, not settled yet.
+
+        Parameters
+        ----------
+        arrays : ArchiveArrays
+        term : callable, optional
+            As in the class.
 
         Raises
         ------
         ValueError
             If the arrays differ in length.
         """
-        archive = cls()
+        archive = cls(term)
         columns = (
             arrays.places.tolist(), arrays.values, arrays.results.tolist(), arrays.shares.tolist(), arrays.reasons,
         )  # fmt: skip

@@ -32,6 +32,10 @@ class Best:
         Evaluations of the whole search.
     seconds : float
         Time of all evaluations, summed over ranks.
+    first_error : float or None
+        E_0 of the density term, the error of the first candidate that did not fail; None without the term.
+    meaning : str
+        What the fitness is, as a formula; empty in a file of an earlier version.
     """
 
     values: Values
@@ -42,6 +46,8 @@ class Best:
     candidate: int
     evaluations: int
     seconds: float
+    first_error: float | None = None
+    meaning: str = ""
 
 
 def write_best(path: Path, best: Best) -> None:
@@ -49,6 +55,8 @@ def write_best(path: Path, best: Best) -> None:
     tree: dict[str, Any] = {
         name: getattr(best, name) for name in Best.__dataclass_fields__ if name not in ("values", "seconds")
     }
+    if best.first_error is None:  # TOML has no value for it
+        del tree["first_error"]
     tree["values"] = dict(best.values)
     tree["timing"] = {"seconds": best.seconds}
     comment = "# The best candidate of the search. To train with other values, use --set reservoir.KEY=VALUE with\n"

@@ -8,6 +8,7 @@ from typing import Any
 from rcdp_hpc.config import DIMENSION_KEYS, Config, flatten, to_tree
 from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.runtime.code_consent import found_digests
+from rcdp_hpc.search.density_term import has_density_term
 from rcdp_hpc.search.space import searched_space
 
 # Settings as nested dicts that JSON can hold, by section.
@@ -54,7 +55,7 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
         "data": tree["data"],
         "shards": {"fingerprint": fingerprint},
         "code": _code_digests(settings),
-        "checkpoint": {"format": FORMAT},
+        "checkpoint": {"format": FORMAT} | ({"density_term": "relative"} if has_density_term(config) else {}),
     }
 
 

@@ -6,19 +6,18 @@ from scipy.sparse.linalg import ArpackNoConvergence
 
 from rcdp_hpc.config import SearchSection
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.search.evaluation.candidate import density_penalised_fitness, evaluate_candidate, score
+from rcdp_hpc.search.evaluation.candidate import evaluate_candidate, score
 
 
 def test_eq5_by_hand():
-    assert density_penalised_fitness(0.25, 0.3, 0.0, 0.1) == 4.0
-    assert density_penalised_fitness(0.25, 0.5, 8.0, 0.25) == 4.0 - 8 * 0.0625
-    assert density_penalised_fitness(0.0, 0.1, 1.0, 0.1) == 1e12
-    assert density_penalised_fitness(1e-30, 0.1, 0.0, 0.1) == 1e12
+    assert score(SearchSection(), 0.25, 0.75) == 4.0
+    assert score(SearchSection(), 0.0, 0.75) == score(SearchSection(), 1e-30, 0.75) == 1e12
+    # Rank 0 subtracts the density term (test_density_term.py).
+    assert score(SearchSection(density_weight=8), 0.25, 0.75) == 4.0
 
 
 def test_score_follows_the_setting():
-    assert score(SearchSection(fitness="accuracy"), 0.5, 0.75, 0.1) == 0.75
-    assert score(SearchSection(density_weight=2, density_target=0.1), 0.5, 0.75, 0.6) == pytest.approx(1.5)
+    assert score(SearchSection(fitness="accuracy"), 0.5, 0.75) == 0.75
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def test_a_failing_candidate_is_the_worst_with_its_reason(failure, reason):
     def measure(values):
         raise failure
 
-    evaluation = evaluate_candidate(measure, {"density": 0.1}, SearchSection(), 0.1)
+    evaluation = evaluate_candidate(measure, {"density": 0.1}, SearchSection())
     assert evaluation.fitness == -np.inf
     assert np.isnan(evaluation.error)
     assert np.isnan(evaluation.accuracy)
@@ -45,7 +44,7 @@ def test_a_failing_candidate_is_the_worst_with_its_reason(failure, reason):
 
 @pytest.mark.parametrize("error", [np.nan, np.inf])
 def test_an_error_that_is_not_finite_is_a_failure(error):
-    evaluation = evaluate_candidate(lambda values: (error, 0.5), {}, SearchSection(), 0.1)
+    evaluation = evaluate_candidate(lambda values: (error, 0.5), {}, SearchSection())
     assert evaluation.fitness == -np.inf
     assert str(error) in evaluation.reason
 
@@ -56,4 +55,4 @@ def test_other_errors_are_raised(failure):
         raise failure
 
     with pytest.raises(type(failure)):
-        evaluate_candidate(measure, {}, SearchSection(), 0.1)
+        evaluate_candidate(measure, {}, SearchSection())
