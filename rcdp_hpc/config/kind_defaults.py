@@ -188,7 +188,7 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
 def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of images: a dictionary of patches, learned without labels, drives the reservoir; no search.
 
-    The search knows no dictionary: with a search of the user's own, and for small images, rows drive the reservoir.
+    With a search of the user's own, and for small images, rows drive the reservoir.
     """
     side = min(shape[:2])
     by_rows = side < SMALLEST_IMAGE or bool(settings.get("search.generations"))

@@ -308,13 +308,6 @@ EXTRACTOR = (
         "it says how images are mirrored",
     ),
     Rule(
-        "extractor.kind",
-        lambda c: _makes_sequences(c) and c.search.generations > 0,
-        "search.generations = 0",
-        lambda c: False,
-        "the reservoir is driven by what the extractor learns, which the search does not know",
-    ),
-    Rule(
         "extractor.patches",
         lambda c: "extractor.patches" in extractor_choice(c.extractor.kind).keys,
         lambda c: f"to be at least extractor.atoms = {c.extractor.atoms}",

@@ -17,7 +17,7 @@ from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.reservoir.feasible import check_reservoir
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import read_matrices
-from rcdp_hpc.search.checks import check_lengths, check_rows, checked_space
+from rcdp_hpc.search.checks import check_candidate_shape, check_lengths, check_rows, checked_space
 from rcdp_hpc.training.checks import (
     check_batch,
     check_images,
@@ -121,6 +121,7 @@ def check_settings_fit(
     if config.has_search:
         problems.ask(lambda: checked_space(config, ranks))
         problems.ask(lambda: check_lengths(config, facts.shortest is not None))
+        problems.ask(lambda: check_candidate_shape(config, facts.sample_shape, facts.shortest))
         problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)

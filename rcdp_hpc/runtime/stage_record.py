@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # The sections that determine the result of a stage. An evaluation uses the trained model and needs no settings.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("run", "data"),
-    "search": ("run", "data", "reservoir", "search"),
+    "search": ("run", "data", "reservoir", "extractor", "search"),
     "train": ("run", "data", *TRAINING_SECTIONS),
     "evaluate": (),
 }
@@ -76,7 +76,7 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
     if stage in ("search", "train") and not config.has_search:
         _report_search_left_out(run, config)
     if stage == "train" and config.has_search:
-        fixed = [key for key in _changed(run, "search", config, ("reservoir",)) if not may_change(key)]
+        fixed = [key for key in _changed(run, "search", config, ("reservoir", "extractor")) if not may_change(key)]
         if fixed:
             log.warning(
                 "the search was done with other settings: %s. Its best candidate is trained with the present ones; run "

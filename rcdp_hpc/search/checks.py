@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
 from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.search.effective import with_effective_space
+from rcdp_hpc.networks.extractors import extractor_of
+from rcdp_hpc.reservoir.connection import check_feature_scaling
+from rcdp_hpc.reservoir.kept_steps import input_features
+from rcdp_hpc.search.effective import evaluated_config, reads_extractor, with_effective_space
 from rcdp_hpc.search.optimizers.contract import check_optimizer
 from rcdp_hpc.search.space import Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
@@ -84,6 +87,35 @@ def check_lengths(config: Config, unequal: bool) -> None:
             f"search.candidates_at_once = {config.search.candidates_at_once} needs series of equal length, and these "
             "are of unequal length: set it to 1"
         )
+
+
+def check_candidate_shape(config: Config, sample_shape: Sequence[int], shortest: int | None) -> None:
+    """Raise an `InputError` if candidates cannot read samples of this shape.
+
+    Without a fixed extractor they read the samples themselves, also if the extractor is trained after the search.
+
+    Parameters
+    ----------
+    config : Config
+    sample_shape : sequence of int
+        Shape of one sample.
+    shortest : int or None
+        Steps of the shortest sample; None if all samples have the same number of steps.
+    """
+    if config.search.evaluation == "function":
+        return
+    read = config if reads_extractor(config) else evaluated_config(config)
+    try:
+        shape = extractor_of(read, sample_shape).checked_shape(shortest)
+        if shape is not None and config.reservoir.kind != "none":
+            check_feature_scaling(config.reservoir, input_features(config.reservoir, shape[1]))
+    except InputError as error:
+        if not config.extractor.trained:
+            raise
+        raise InputError(
+            f"the search evaluates reservoirs that read the samples themselves, because extractor.kind = "
+            f"{config.extractor.kind!r} is trained after it: {error}"
+        ) from None
 
 
 def check_rows(config: Config, classes: Sequence[str], counts: Sequence[int]) -> None:

@@ -18,9 +18,9 @@ from rcdp_hpc.runtime.ram import process_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.checks import checked_space
+from rcdp_hpc.search.checks import check_candidate_shape, checked_space
 from rcdp_hpc.search.coordinator import SearchCoordinator
-from rcdp_hpc.search.effective import report_idle_dimensions, with_effective_space
+from rcdp_hpc.search.effective import evaluated_config, report_idle_dimensions, with_effective_space
 from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluator import Evaluator, Round
 from rcdp_hpc.search.records.best import Best, write_best
@@ -125,6 +125,8 @@ def search(context: StageContext) -> dict[str, Any]:
     # Imported here and below, since they need torch and h5py, which `run_search` does not.
     from rcdp_hpc.data.shards.index import facts_in
     from rcdp_hpc.data.shards.repair import replaced_files
+    from rcdp_hpc.search.evaluation.extracted import extracted, report_evaluated
+    from rcdp_hpc.search.evaluation.fitness import states_device
     from rcdp_hpc.search.evaluation.limits import agreed_limit
     from rcdp_hpc.search.evaluation.rows import fitness_rows
 
@@ -133,19 +135,18 @@ def search(context: StageContext) -> dict[str, Any]:
     if comm.is_root:
         report_idle_dimensions(context.config)
     config = with_effective_space(context.config)
-    if config.extractor.joins_features and config.search.evaluation != "function":
-        log.info(
-            "extractor.kind = 'kernels': the search evaluates the states of the reservoir only, not the features of "
-            "the kernels"
-        )
     shards = _intact_shards(context)
+    device = agree(comm, lambda: states_device(config))
+    features = extracted(config, comm, run, shards, device)
+    if comm.is_root:
+        report_evaluated(config, features)
     memory_before = process_memory()
-    data = fitness_rows(shards, config, comm)
+    data = fitness_rows(shards, config, comm, features)
     memory = agreed_limit(config, comm, data.nbytes, memory_before)
     fingerprint = data.fingerprint() if comm.is_root else ""
 
     def search_in(settings: Config, folder: Path) -> Best:
-        fitness = agree(comm, lambda: _create_fitness(settings, data, memory))
+        fitness = agree(comm, lambda: _create_fitness(evaluated_config(settings), data, memory))
         return run_search(settings, comm, fitness, folder, fingerprint=fingerprint)
 
     if config.search.method == "select":
@@ -161,12 +162,11 @@ def _intact_shards(context: StageContext) -> ShardReader:
     from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
-    from rcdp_hpc.networks.extractors.none import NoExtractor
 
     config, comm = context.config, context.comm
     shards = agree(comm, lambda: ShardReader(context.run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
-        agree(comm, lambda: NoExtractor(config, shards.sample_shape).checked_shape(shards.shortest))
+        agree(comm, lambda: check_candidate_shape(config, shards.sample_shape, shards.shortest))
     shards = without_damaged(
         comm,
         shards,

@@ -1,10 +1,15 @@
-"""The settings that a search works with: only dimensions that have an effect with the kind of reservoir."""
+"""The settings that a search works with.
+
+Only dimensions that have an effect with the kind of reservoir are searched. Candidates read the features of a fixed
+extractor, which replaces the samples.
+"""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from rcdp_hpc.config import Config, SpaceSection
+from rcdp_hpc.config import Config, ExtractorSection, SpaceSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.space import owner_of
 from rcdp_hpc.search.state_sets import STATE_SETS
@@ -64,6 +69,31 @@ def report_idle_dimensions(config: Config) -> None:
         )
 
 
+def reads_extractor(config: Config) -> bool:
+    """Return whether candidates read the features of the extractor instead of the samples.
+
+    A trained extractor is not known before the training. Features that follow the states of a reservoir are left out.
+    """
+    extractor = config.extractor
+    if extractor.trained or config.search.evaluation == "function":
+        return False
+    return extractor.makes_sequences or (extractor.joins_features and config.reservoir.kind == "none")
+
+
+def evaluated_config(config: Config) -> Config:
+    """Return the settings that candidates are evaluated with: no extractor.
+
+    If they read the features of one, these are the samples, and sequences already.
+    """
+    changes: dict[str, Any] = {}
+    if reads_extractor(config):
+        changes = {"sequence": "rows", "piece_size": [], "piece_stride": []}
+    if config.extractor.joins_features and config.reservoir.kind == "none":
+        changes |= {"series_scaling": "none", "differences": False}  # the extractor reads the sequences as they are
+    reservoir = config.reservoir.model_copy(update=changes)
+    return config.model_copy(update={"extractor": ExtractorSection(), "reservoir": reservoir})
+
+
 def _given(space: SpaceSection) -> list[str]:
     return [name for name in SpaceSection.model_fields if getattr(space, name) is not None]
 
@@ -81,6 +111,8 @@ def _has_effect(name: str, config: Config) -> bool:
 
 def _sets_change_sequence(config: Config) -> bool:
     """Return whether the searched state sets differ by the sequence that drives a reservoir."""
+    if config.extractor.joins_features:  # the readout reads its features, which are those of the unchanged sequences
+        return False
     section = config.search.space.state_set
     sets = [STATE_SETS[str(name)].settings for name in (section and section.choices) or () if name in STATE_SETS]
     return len({tuple(one.get(key) for key in _SEQUENCE_KEYS) for one in sets}) > 1

@@ -69,8 +69,6 @@ CASES = [
     ("augment.alternate = true needs augment.flip = true",
      {"augment.alternate": True, "augment.crop": 1, "search.generations": 0, **CONVOLUTION},
      {"augment.flip": True}),
-    ("extractor.kind = 'dictionary' needs search.generations = 0",
-     {"extractor.kind": "dictionary", "search.generations": 3}, {"search.generations": 0}),
     ("extractor.patches = 10 needs to be at least extractor.atoms = 256",
      {"extractor.kind": "dictionary", "extractor.patches": 10, "search.generations": 0},
      {"extractor.atoms": 10}),

@@ -319,7 +319,6 @@ def test_a_truncated_file_is_reported_and_learned_again_to_the_same_bits(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["search.generations=2"], "needs search.generations = 0"),
         (["extractor.patches=5"], "needs to be at least extractor.atoms = 12"),
         (["augment.flip=true"], "needs a trained extractor"),
         (["reservoir.sequence=both", "reservoir.scans=['rows']"], "makes the sequences"),

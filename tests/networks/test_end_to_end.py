@@ -266,7 +266,6 @@ def test_predictions_are_means_over_views(shift, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["search.generations=2"], "needs search.generations = 0"),
         (["readout.kind=ridge"], "needs another readout.kind than 'ridge'"),
         (["reservoir.sequence=both", "reservoir.scans=['rows']"], "makes the sequences"),
         (["extractor.channels=[0]"], "every entry must be 1 or more"),

@@ -89,7 +89,7 @@ class ReservoirFitness(Fitness):
         self.config = config
         self.data = data
         self.memory = memory
-        self.device = _device(config)
+        self.device = states_device(config)
         self.rows = data  # the rows that the next candidates are evaluated on
         self.group: Communicator = SingleProcess()
         self.cache = MatrixCache()
@@ -160,7 +160,8 @@ class ReservoirFitness(Fitness):
             If it cannot be built, or the candidate needs too much memory.
         """
         refuse_too_large(self._estimated_bytes(settings), self.memory)
-        return candidate_source(settings.reservoir, self.data.x_train.shape[1:], self.device, self.cache)
+        sample_shape, features = self.data.x_train.shape[1:], self.data.features
+        return candidate_source(settings.reservoir, sample_shape, self.device, self.cache, features)
 
     def _estimated_bytes(self, settings: Config) -> int:
         rows = len(self.data.x_train) + len(self.data.x_val)
@@ -379,7 +380,7 @@ def assembled_states(
     return states
 
 
-def _device(config: Config) -> str:
+def states_device(config: Config) -> str:
     """Return torch's name of the device that computes states."""
     if config.search.device == "cpu":
         return "cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -18,6 +19,8 @@ from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
 
 if TYPE_CHECKING:
     from rcdp_hpc.data.shards.reader import Rows, ShardReader
+    from rcdp_hpc.reservoir.reductions import FeatureShape
+    from rcdp_hpc.search.evaluation.extracted import Extracted
 
 Part = Literal["train", "val"]
 
@@ -51,6 +54,11 @@ class FitnessData:
     origin_train, origin_val : ndarray, shape (rows,), int64, or None
         In a fold: the index of each row among the original rows of the whole (`originals`), -1 for a synthetic row. The
         states of original rows are computed once for all folds. None otherwise.
+    features : FeatureShape or None
+        If the samples are the features of a fixed extractor: their order. A readout reads them if there is no
+        reservoir.
+    digest : str
+        Digest of the samples that the features are computed from; "" if the samples are the rows themselves.
     """
 
     x_train: NDArray[Any]
@@ -64,6 +72,8 @@ class FitnessData:
     synthetic: NDArray[np.bool_] | None = None
     origin_train: NDArray[np.int64] | None = None
     origin_val: NDArray[np.int64] | None = None
+    features: FeatureShape | None = None
+    digest: str = ""
 
     @cached_property
     def originals(self) -> Samples:
@@ -114,10 +124,14 @@ class FitnessData:
             lengths_train=None if self.lengths_train is None else self.lengths_train[train],
             lengths_val=None if self.lengths_val is None else self.lengths_val[val],
             synthetic=None if self.synthetic is None else self.synthetic[train],
+            features=self.features,
+            digest=self.digest,
         )
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the rows."""
+        """Return a SHA-256 of the rows, or of the samples that they are the features of."""
+        if self.digest:
+            return self.digest
         digest = hashlib.sha256(str(self.classes).encode())
         optional = (self.lengths_train, self.lengths_val, self.synthetic)
         present = [array for array in optional if array is not None]
@@ -129,7 +143,9 @@ class FitnessData:
         return digest.hexdigest()
 
 
-def fitness_rows(shards: ShardReader, config: Config, comm: Communicator) -> FitnessData:
+def fitness_rows(
+    shards: ShardReader, config: Config, comm: Communicator, extracted: Extracted | None = None
+) -> FitnessData:
     """Read the first rows of the training and the validation split, once per node. Collective.
 
     Every contiguous slice of a split has the class proportions of the whole, so the first rows are as good as others.
@@ -140,14 +156,18 @@ def fitness_rows(shards: ShardReader, config: Config, comm: Communicator) -> Fit
     config : Config
         ``search.train_rows`` and ``search.validation_rows`` are the most rows that are read.
     comm : Communicator
+    extracted : Extracted, optional
+        Computes the features that replace the samples.
 
     Returns
     -------
     FitnessData
         With read-only arrays that the ranks of a node share.
     """
+    classes = len(shards.classes)
+    numbers = range(config.search.folds if config.search.folds > 1 else 0)
 
-    def read() -> dict[str, NDArray[Any]]:
+    def samples() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
         val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
         real = ~np.asarray(train.synthetic, dtype=bool)
@@ -160,11 +180,57 @@ def fitness_rows(shards: ShardReader, config: Config, comm: Communicator) -> Fit
         folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths)
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
+    def read() -> dict[str, NDArray[Any]]:
+        arrays = samples()
+        if extracted is None:
+            return arrays
+        digest = _whole(arrays, classes, numbers).fingerprint()
+        _extract(arrays, extracted)
+        return arrays | {"digest": np.frombuffer(digest.encode(), dtype=np.uint8)}
+
     arrays = agree(comm, lambda: comm.share_arrays(read))
-    classes = len(shards.classes)
-    numbers = range(config.search.folds if config.search.folds > 1 else 0)
-    folds = tuple(_data(arrays, f".{fold}", classes) for fold in numbers)
-    return _data(arrays, "", classes, folds)
+    features = None if extracted is None else extracted.source.feature_shape
+    return _whole(arrays, classes, numbers, features)
+
+
+def _whole(
+    arrays: dict[str, NDArray[Any]], classes: int, numbers: Iterable[int], features: FeatureShape | None = None
+) -> FitnessData:
+    """Return all rows, with their folds."""
+    folds = tuple(_data(arrays, f".{fold}", classes, features=features) for fold in numbers)
+    return _data(arrays, "", classes, folds, features)
+
+
+def _extract(
+    arrays: dict[str, NDArray[Any]], compute: Callable[[NDArray[Any], NDArray[np.int64] | None], NDArray[Any]]
+) -> None:
+    """Replace the samples of a fitness by their features; lengths are removed.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        Changed in place. The features of a row that is repeated in folds are computed once.
+    compute : callable
+        Returns the features of samples and their lengths.
+    """
+    originals: NDArray[Any] | None = None
+    # The rows themselves come first; those of folds have a suffix.
+    for name in sorted((one for one in arrays if one.startswith("x_")), key=lambda one: ("." in one, one)):
+        part = name.removeprefix("x_")
+        x, lengths = arrays[name], arrays.pop(f"lengths_{part}", None)
+        origin = arrays.get(f"origin_{part}")
+        if origin is None or originals is None:
+            arrays[name] = compute(x, lengths)
+            if part == "train":
+                originals = arrays[name][~arrays["synthetic"]]
+            continue
+        is_original = origin >= 0
+        features = np.empty((len(x), *originals.shape[1:]), dtype=originals.dtype)
+        features[is_original] = originals[origin[is_original]]
+        if not is_original.all():
+            steps = None if lengths is None else lengths[~is_original]
+            features[~is_original] = compute(x[~is_original], steps)
+        arrays[name] = features
 
 
 def _columns(rows: Rows, part: Part) -> dict[str, NDArray[Any]]:
@@ -175,9 +241,14 @@ def _columns(rows: Rows, part: Part) -> dict[str, NDArray[Any]]:
 
 
 def _data(
-    arrays: dict[str, NDArray[Any]], suffix: str, classes: int, folds: tuple[FitnessData, ...] = ()
+    arrays: dict[str, NDArray[Any]],
+    suffix: str,
+    classes: int,
+    folds: tuple[FitnessData, ...] = (),
+    features: FeatureShape | None = None,
 ) -> FitnessData:
     x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
     names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val")
     optional = {name: arrays.get(name + suffix) for name in names}
-    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **optional)
+    digest = bytes(arrays["digest"]).decode() if "digest" in arrays else ""
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **optional, features=features, digest=digest)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir.identity_source import IdentitySource
 from rcdp_hpc.reservoir.kept_steps import input_features
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
@@ -19,7 +20,11 @@ DOUBLE_COST = 4.0
 
 
 def candidate_source(
-    settings: ReservoirSection, sample_shape: Sequence[int], device: str, cache: MatrixCache
+    settings: ReservoirSection,
+    sample_shape: Sequence[int],
+    device: str,
+    cache: MatrixCache,
+    extracted: FeatureShape | None = None,
 ) -> Reservoir | IdentitySource:
     """Return the source of a candidate's states.
 
@@ -33,6 +38,8 @@ def candidate_source(
         Device that computes the states.
     cache : MatrixCache
         Matrices of earlier candidates.
+    extracted : FeatureShape, optional
+        Order of the features of a sample if an extractor computed them.
 
     Raises
     ------
@@ -41,7 +48,10 @@ def candidate_source(
     """
     sequencer = Sequencer.of(settings)
     if settings.kind == "none":
-        return IdentitySource(settings, sequencer, sample_shape, device)
+        source = IdentitySource(settings, sequencer, sample_shape, device)
+        if extracted is not None:
+            source.feature_shape = source.feature_shape._replace(raw=extracted.raw, bands=extracted.bands)
+        return source
     steps, features = sequencer.shape(sample_shape)
     is_cached = settings.kind == "random" and settings.is_plain
     matrices = cache.matrices(settings, input_features(settings, features)) if is_cached else None

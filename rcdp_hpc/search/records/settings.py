@@ -9,6 +9,7 @@ from rcdp_hpc.config import DIMENSION_KEYS, Config, flatten, to_tree
 from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.runtime.code_consent import found_digests
 from rcdp_hpc.search.density_term import has_density_term
+from rcdp_hpc.search.effective import reads_extractor
 from rcdp_hpc.search.space import searched_space
 
 # Settings as nested dicts that JSON can hold, by section.
@@ -42,6 +43,7 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
         "run": {"seed": tree["run"]["seed"]},
         "reservoir": _without(tree, "reservoir", replaced),
         "search": tree["search"],
+        "extractor": tree["extractor"] if reads_extractor(config) else {"kind": "none"},
     }
     keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
     for key in keys or ():
