@@ -97,10 +97,15 @@ def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, A
 def _smaller(config: Config, counts: NDArray[np.int64], share: float) -> Config:
     """Return the configuration of the calibration, in which each class keeps enough samples for SMOTE neighbours."""
     tree = to_tree(config)
-    if share < 1:
+    if share < 1 and config.data.class_keep_counts:
+        enough = 4 * config.data.smote_neighbours
+        numbers = [min(count, max(math.ceil(count * share), enough)) for count in config.data.class_keep_counts]
+        tree["data"]["class_keep_counts"] = numbers
+    elif share < 1:
         kept = np.array(config.data.class_keep_fractions or [1.0] * len(counts))
         enough = np.minimum(kept, 4 * config.data.smote_neighbours / np.maximum(counts, 1))
         tree["data"]["class_keep_fractions"] = np.maximum(kept * share, enough).tolist()
+    if share < 1:
         tree["data"]["balance_counts"] = [math.ceil(count * share) for count in config.data.balance_counts]
     tree["search"].update(population=CALIBRATED["candidates"], generations=min(1, config.search.generations))
     tree["training"].update(epochs=CALIBRATED["epochs"])

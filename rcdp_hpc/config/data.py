@@ -97,6 +97,11 @@ class DataSection(Section):
         description="fraction of the training samples to keep for each class, in class order, to make a data set "
         "uneven on purpose; empty keeps all",
     )
+    class_keep_counts: list[int] = Field(
+        default_factory=list,
+        description="number of the training samples to keep for each class, in class order, instead of fractions; "
+        "empty keeps all",
+    )
     max_samples: int = Field(
         0,
         ge=0,

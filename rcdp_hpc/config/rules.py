@@ -134,6 +134,16 @@ def _least_kernels(config: Config) -> int:
     return 84 * (inputs + 1 if inputs > 1 else 1)
 
 
+DATA = (
+    Rule(
+        "data.class_keep_counts",
+        lambda c: bool(c.data.class_keep_counts),
+        "data.class_keep_fractions = []",
+        lambda c: not c.data.class_keep_fractions,
+        "both say how many training samples of a class are kept",
+    ),
+)
+
 RESERVOIR = (
     Rule(
         "search.space.spectral_radius",
@@ -567,7 +577,7 @@ COMPARE = (
     ),
 )
 
-RULES: tuple[Rule, ...] = (*RESERVOIR, *READOUT, *TRAINING, *EXTRACTOR, *SEARCH, *SELECTION, *SPACE, *COMPARE)
+RULES: tuple[Rule, ...] = (*DATA, *RESERVOIR, *READOUT, *TRAINING, *EXTRACTOR, *SEARCH, *SELECTION, *SPACE, *COMPARE)
 
 
 def contradictions(config: Config) -> Iterator[str]:

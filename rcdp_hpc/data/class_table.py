@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from rcdp_hpc.config import DataSection
 from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.rows import RowTable
 from rcdp_hpc.data.split import RESERVE, Split
@@ -29,8 +30,8 @@ def named(items: Sequence[str], separator: str = ", ") -> str:
     return separator.join(items[:NAMED_CLASSES]) + more
 
 
-def report_dropped(classes: Sequence[str], counts: Counts) -> None:
-    """Log a warning that names the training rows which ``data.class_keep_fractions`` drops."""
+def report_dropped(classes: Sequence[str], counts: Counts, data: DataSection) -> None:
+    """Log a warning that names the training rows which ``data.class_keep_fractions`` or its counts drop."""
     dropped, kept = counts["dropped"], counts["before"]
     if not any(dropped):
         return
@@ -40,7 +41,8 @@ def report_dropped(classes: Sequence[str], counts: Counts) -> None:
         if count
     ]
     log.warning(
-        "data.class_keep_fractions drops %d of %d training rows: %s. Set it to [] to keep them all",
+        "data.%s drops %d of %d training rows: %s. Set it to [] to keep them all",
+        "class_keep_counts" if data.class_keep_counts else "class_keep_fractions",
         *(sum(dropped), sum(dropped) + sum(kept), named(parts)),
     )
 

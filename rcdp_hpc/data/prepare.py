@@ -106,7 +106,7 @@ def prepare_shards(
     train, others, counts = split_rows(source, config)
     refuse_many_rows(source, config.data, others, counts)
     check_source(source, config, counts)
-    report_dropped(source.classes, counts)
+    report_dropped(source.classes, counts, config.data)
     report_unevenness(source.classes, counts["before"], config.data.balance)
     refuse_small_classes(source, counts["before"], config.data)
     source, ranges = standardized(source, train, config.data)
@@ -139,8 +139,9 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     others : dict
         Recipes of the rows of validation and test.
     counts : dict
-        Per class: samples of the ``source``, training samples that ``data.class_keep_fractions`` and
-        ``data.max_samples`` left out (``dropped``), training rows ``before`` balancing, and rows ``wanted`` after it.
+        Per class: samples of the ``source``, training samples that ``data.class_keep_fractions`` or
+        ``data.class_keep_counts`` and ``data.max_samples`` left out (``dropped``), training rows ``before`` balancing,
+        and rows ``wanted`` after it.
     """
     data, seed = config.data, config.shard_seed
     y = source.train.y
@@ -150,7 +151,8 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed).items()}
     split = indices["train"]
     # Only the training part is made uneven. Validation and test keep the class proportions of the source.
-    train = split[uneven_indices(y[split], data.class_keep_fractions, source.classes, seed)]
+    kept = uneven_indices(y[split], data.class_keep_fractions, source.classes, seed, data.class_keep_counts)
+    train = split[kept]
     others: dict[Split, RowTable] = {
         name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"
     }

@@ -31,7 +31,7 @@ FEWEST_DRAWN = 4
 
 
 def uneven_indices(
-    y: NDArray[np.int64], fractions: Sequence[float], classes: Sequence[str], seed: int
+    y: NDArray[np.int64], fractions: Sequence[float], classes: Sequence[str], seed: int, counts: Sequence[int] = ()
 ) -> NDArray[np.int64]:
     """Choose the training samples to use if a source is made uneven on purpose.
 
@@ -46,6 +46,8 @@ def uneven_indices(
         Names of the classes.
     seed : int
         Seed of the choice.
+    counts : sequence of int, optional
+        Number of samples of each class to use, 1 or more, in class order, instead of `fractions`.
 
     Returns
     -------
@@ -55,10 +57,22 @@ def uneven_indices(
     Raises
     ------
     InputError
-        If there is not one share per class, or a share is out of bounds.
+        If there is not one share or number per class, or it is out of bounds or more than the class has.
     """
-    if not fractions:
+    if not (len(fractions) or len(counts)):
         return np.arange(len(y), dtype=np.int64)
+    available = np.bincount(y, minlength=len(classes)).tolist()
+    if len(counts):
+        _check_counts(counts, available, classes)
+        kept = list(counts)
+    else:
+        _check_fractions(fractions, classes)
+        kept = [max(1, _rounded(share * most)) for share, most in zip(fractions, available, strict=True)]
+    chosen = [_shuffled(np.flatnonzero(y == label), seed, label, _KEEP)[:number] for label, number in enumerate(kept)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _check_fractions(fractions: Sequence[float], classes: Sequence[str]) -> None:
     if len(fractions) != len(classes):
         raise InputError(
             f"data.class_keep_fractions has {len(fractions)} entries for {len(classes)} classes: give one for each "
@@ -67,11 +81,20 @@ def uneven_indices(
     for name, share in zip(classes, fractions, strict=True):
         if not 0 < share <= 1:
             raise InputError(f"data.class_keep_fractions: {share} of class {name} must be above 0 and at most 1.")
-    chosen = []
-    for label, share in enumerate(fractions):
-        members = _shuffled(np.flatnonzero(y == label), seed, label, _KEEP)
-        chosen.append(members[: max(1, _rounded(share * len(members)))])
-    return np.sort(np.concatenate(chosen))
+
+
+def _check_counts(counts: Sequence[int], available: Sequence[int], classes: Sequence[str]) -> None:
+    key = "data.class_keep_counts"
+    if len(counts) != len(classes):
+        raise InputError(f"{key} has {len(counts)} entries for {len(classes)} classes: give one for each class.")
+    for name, number, most in zip(classes, counts, available, strict=True):
+        if number < 1:
+            raise InputError(f"{key}: {number} of class {name} must be 1 or more.")
+        if number > most:
+            raise InputError(
+                f"{key}: class {name} should keep {number} training samples and has {most}, after validation and test "
+                "are split off: give at most this number, or use data.class_keep_fractions."
+            )
 
 
 def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:

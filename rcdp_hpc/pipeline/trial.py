@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rcdp_hpc.config import Config, flatten, to_tree, with_settings
 from rcdp_hpc.config.paths import absolute_path
@@ -30,12 +31,16 @@ def trial_of(config: Config) -> Config:
     """Return the configuration of a trial: at most `SAMPLES` samples, and keys limited by `MOST`."""
     settings = flatten(to_tree(config))
     most = config.data.max_samples
-    changes = {"data.max_samples": min(most, SAMPLES) if most else SAMPLES}
+    changes: dict[str, Any] = {"data.max_samples": min(most, SAMPLES) if most else SAMPLES}
     for key, value in MOST.items():
         if (config.chosen is None or key in config.chosen) and settings[key] > value:
             changes[key] = value
     if config.data.balance_counts:
-        changes["data.balance_counts"] = []  # type: ignore[assignment]
+        changes["data.balance_counts"] = []
+    counts = config.data.class_keep_counts
+    if counts:
+        changes["data.class_keep_counts"] = []
+        changes["data.class_keep_fractions"] = [max(count, 1) / max(*counts, 1) for count in counts]
     return with_settings(config, changes, where="of the trial")
 
 

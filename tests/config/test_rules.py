@@ -18,6 +18,8 @@ AT_ONCE = {"search.candidates_at_once": 2}
 
 # For every rule settings that break it, and settings that mend them.
 CASES = [
+    ("data.class_keep_counts = [3, 4] needs data.class_keep_fractions = []",
+     {"data.class_keep_counts": [3, 4], "data.class_keep_fractions": [0.5, 1]}, {"data.class_keep_fractions": []}),
     ("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'",
      {"search.space.spectral_radius": BOUNDS, "reservoir.scaling": "weight_scale"},
      {"reservoir.scaling": "spectral_radius"}),

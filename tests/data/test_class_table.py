@@ -102,6 +102,12 @@ def test_class_keep_fractions_are_a_warning_and_a_column(tmp_path, caplog, npz_f
     assert "dropped" not in caplog.text
 
 
+def test_class_keep_counts_are_exact(tmp_path, caplog, npz_file):
+    table, (warning,) = prepared(tmp_path, caplog, path=npz_file, class_keep_counts=[9, 8, 3], balance="random_over")
+    assert [entry["before"] for entry in table] == [9, 8, 3]
+    assert warning.startswith("data.class_keep_counts drops ")
+
+
 def test_a_table_fits_eighty_columns_and_names_what_it_leaves_out():
     columns = {title: [10**5] * 30 for title in ("samples", "dropped", "training", "wanted", "balanced", "validation")}
     lines = table_lines([f"class{number}" for number in range(30)], {**columns, "test": [1] * 30})

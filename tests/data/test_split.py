@@ -68,6 +68,21 @@ def test_uneven_indices():
         uneven_indices(y, [1, 1.5, 1], ["a", "b", "c"], 3)
 
 
+def test_exact_counts():
+    y = labels([100, 100, 10])
+    chosen = uneven_indices(y, [], ["a", "b", "c"], seed=3, counts=[100, 25, 1])
+    assert np.bincount(y[chosen]).tolist() == [100, 25, 1]
+    # The same samples as of fractions that come to these numbers.
+    assert chosen.tolist() == uneven_indices(y, [1, 0.25, 0.01], ["a", "b", "c"], seed=3).tolist()
+    for counts, words in (
+        ([1, 1], "class_keep_counts has 2 entries for 3 classes"),
+        ([1, 0, 1], "0 of class b must be 1 or more"),
+        ([1, 1, 11], "class c should keep 11 training samples and has 10, after validation and test"),
+    ):
+        with pytest.raises(InputError, match=words):
+            uneven_indices(y, [], ["a", "b", "c"], 3, counts)
+
+
 @given(counts_of_classes, st.integers(0, 5))
 @settings(deadline=None)
 def test_interleave_is_a_permutation_within_the_bound_for_every_prefix(counts, seed):
