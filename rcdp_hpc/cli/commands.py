@@ -8,6 +8,7 @@ import contextlib
 import gc
 import io
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.command_line import running
 from rcdp_hpc.runtime.job import run_on_all_ranks
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
@@ -56,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_DONE
         quiet, prints_file = getattr(options, "quiet", False), options.command in PRINTS_FILE
         log_to_terminal(is_root=rank == 0, quiet=quiet, to_stderr=prints_file)
-        code = _run(options, rank)
+        with running(["rcdp", *(sys.argv[1:] if arguments is None else arguments)]):
+            code = _run(options, rank)
         stdout.flush()
         if options.command in PRINTERS and stdout.failure and not is_closed_pipe(stdout.failure):
             log.error("the output is incomplete: stdout cannot be written (%s)", stdout.failure.strerror)
@@ -102,8 +105,10 @@ def _check_paths(options: argparse.Namespace) -> None:
         check_output_file("--to", options.to)
     if getattr(options, "picture", None) is not None:
         check_output_file("--picture", options.picture, (".png",))
-    if options.command in ("verify", "inspect"):
+    if options.command in ("verify", "inspect", "report"):
         existing_run(options.run)
+    if options.command == "report" and options.to is not None:
+        check_output_file("--to", options.to, (".html", ".htm"))
 
 
 @contextlib.contextmanager
@@ -320,6 +325,16 @@ def _status(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _report(options: argparse.Namespace) -> int:
+    from rcdp_hpc.evaluation.report.write import write_report
+
+    path, problems = write_report(existing_run(options.run), options.to)
+    for problem in problems:
+        (log.error if problem.damaged else log.warning)("the report is incomplete: %s", problem.message)
+    print(path)
+    return EXIT_DAMAGED if any(problem.damaged for problem in problems) else EXIT_DONE
+
+
 def _submit(options: argparse.Namespace) -> int:
     from rcdp_hpc.cluster import submit
     from rcdp_hpc.cluster.array import make_array
@@ -395,6 +410,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "verify": _verify,
     "status": _status,
+    "report": _report,
     "submit": _submit,
     "plan": _plan,
     "inspect": _inspect,
@@ -406,8 +422,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 # Commands that stop with a checkpoint after a signal. The others end at once.
 WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate")
 # Commands that only rank 0 runs.
-FOR_RANK_0 = ("status", "submit", "plan", "inspect", "init", "config", "completion")
+FOR_RANK_0 = ("status", "report", "submit", "plan", "inspect", "init", "config", "completion")
 # Commands whose result is their output.
-PRINTERS = ("status", "plan", "inspect", "doctor", "init", "config", "completion")
+PRINTERS = ("status", "report", "plan", "inspect", "doctor", "init", "config", "completion")
 # Commands that print a file. Their messages go to stderr.
 PRINTS_FILE = ("init", "config", "completion")

@@ -48,6 +48,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp status runs/mine", "the stages of a run"),
         ("rcdp status runs", "all runs in a folder, one line each"),
     ),
+    "report": (
+        ("rcdp report runs/mine", "write runs/mine/report/index.html, which opens in any browser"),
+        ("rcdp report runs/mine --to mine.html", "a file to send on"),
+    ),
     "submit": (
         ("rcdp submit my.toml --out runs/mine --dry-run", "show the jobs without submitting them"),
         ("rcdp submit my.toml --out runs/mine --one-job --sbatch=--time=60", "all stages in one job of an hour"),

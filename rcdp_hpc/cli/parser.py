@@ -229,6 +229,11 @@ def _add_tools(commands: Any) -> None:
     _add_run(_add(commands, "verify", "check all checksums, counts and class proportions of the shards"))
     status = _add(commands, "status", "show results or progress of each stage, and the next command")
     status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
+    report = _add(commands, "report", "write one HTML file about a run, finished or not")
+    report.add_argument(
+        "run", type=path, metavar="RUN", help="a run directory, or the folder of a cross-validation or a job array"
+    )
+    report.add_argument("--to", type=path, metavar="FILE", help="HTML file to write; default: RUN/report/index.html")
     _add_submit(commands)
     plan = _add(commands, "plan", "estimate time, memory and disk of each stage, and print lines for Slurm")
     _add_config(plan, out_required=False)

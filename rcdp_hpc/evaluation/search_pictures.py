@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import RangeSection
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.evaluation.pictures import in_default_style, integer_ticks, legend_above, logarithmic, save_figure
+from rcdp_hpc.evaluation.search_lines import Line, best_so_far, winner_of
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.records.efficiency import read_usage
-
-Line = dict[str, Any]
 
 
 @in_default_style
@@ -48,25 +47,6 @@ def draw_search(folder: Path) -> list[Path]:
     for path, figure in zip(paths, figures, strict=True):
         save_figure(figure, path)
     return paths
-
-
-def best_so_far(lines: list[Line]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the generations, the best fitness up to each, and the mean fitness of each; NaN if all failed."""
-    generations = np.unique([line["generation"] for line in lines])
-    fitness = {int(generation): [math.nan] for generation in generations}
-    for line in lines:
-        if line["fitness"] is not None:
-            fitness[line["generation"]].append(line["fitness"])
-    best = np.array([np.max(fitness[g][1:], initial=-np.inf) for g in generations])
-    mean = np.array([np.mean(fitness[g][1:]) if len(fitness[g]) > 1 else np.nan for g in generations])
-    best = np.maximum.accumulate(best)
-    return generations, np.where(np.isfinite(best), best, np.nan), mean
-
-
-def winner_of(lines: list[Line]) -> Line | None:
-    """Return the line of the best candidate, the first if several are equal; None if all failed."""
-    sound = [line for line in lines if line["fitness"] is not None]
-    return max(sound, key=lambda line: line["fitness"], default=None)
 
 
 def _scales(folder: Path) -> dict[str, RangeSection]:

@@ -180,6 +180,7 @@ def _raise_first(failures: Sequence[Failure]) -> None:
 def _finish(config: Config, run: RunDirectory) -> dict[str, Any] | None:
     """Write and log the summary; return None if folds are not finished."""
     from rcdp_hpc.evaluation.crossvalidation import folds_done, summarise, table
+    from rcdp_hpc.evaluation.report.write import try_to_write_report
 
     run.write_config(config)
     done = folds_done(run, config.data.folds)
@@ -189,4 +190,5 @@ def _finish(config: Config, run: RunDirectory) -> dict[str, Any] | None:
     summary = summarise(run, config)
     for line in table(summary):
         log.info("%s", line)
+    try_to_write_report(run)
     return summary

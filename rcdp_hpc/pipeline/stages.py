@@ -366,7 +366,16 @@ def _run_stage(
             raise explained from error
         raise
     agree_on_root(comm, lambda: finish(run, stage, recorded, result))
+    if stage == "evaluate":
+        agree_on_root(comm, lambda: _write_report(run))
     return result
+
+
+def _write_report(run: RunDirectory) -> None:
+    """Write the report of a run, after the end of its last stage is recorded."""
+    from rcdp_hpc.evaluation.report.write import try_to_write_report
+
+    try_to_write_report(run)
 
 
 def _with_progress(config: Config, progress: bool) -> Config:

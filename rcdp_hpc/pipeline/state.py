@@ -14,6 +14,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.pipeline.resolve import with_data_defaults
 from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.command_line import current_command
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.processor import Machine, count_machines, machine_of_process, report_different_machines
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -53,7 +54,7 @@ def begin(
         stage, "running", ranks=ranks, started=time.time(), reason="",
         earlier_seconds=0.0 if restart else _spent_before(run, stage),
         earlier=state if has_results else state.get("earlier"),
-        attempt=None, **record,
+        attempt=None, command=current_command(), **record,
     )  # fmt: skip
 
 
