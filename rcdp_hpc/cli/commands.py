@@ -326,9 +326,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.runs import reported_run
     from rcdp_hpc.evaluation.report.write import write_report
 
-    path, problems = write_report(existing_run(options.run), options.to)
+    path, problems = write_report(reported_run(options.run), options.to)
     for problem in problems:
         (log.error if problem.damaged else log.warning)("the report is incomplete: %s", problem.message)
     print(path)

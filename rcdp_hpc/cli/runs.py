@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rcdp_hpc.cli.checks import existing_run
 from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.config import STAGES
-from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock_file import current_holder
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import shell_word
 
 # Depth to which folders are searched for runs: runs/mnist/first.
 DEPTH = 3
@@ -24,6 +26,23 @@ def is_run(path: Path) -> bool:
     run = RunDirectory(path)
     files = (run.config_file, run.state_file("prepare").parent, run.jobs, run.lock, run.log, run.model)
     return any(os.path.lexists(file) for file in files) or bool(run.folds() or run.tasks())
+
+
+def reported_run(path: Path) -> RunDirectory:
+    """Return the run directory of a report.
+
+    Raises
+    ------
+    InputError
+        If the folder is not a run directory. The message names the runs in it.
+    """
+    run = existing_run(path)
+    if is_run(path):
+        return run
+    runs = find_runs(path)
+    example = shell_word(runs[0].path) if runs else "RUN"
+    contains = f"it contains {len(runs)}: rcdp report {example}" if runs else f"expected rcdp report {example}"
+    raise InputError(f"{path}: not a run directory; {contains}.")
 
 
 def find_runs(folder: Path, depth: int = DEPTH) -> list[RunDirectory]:

@@ -131,7 +131,7 @@ def _asked(parts: Parts) -> Html:
 
 
 def report_link(page: Path, report: Path, text: str) -> Html:
-    """Return a relative link from a page to the report of a run, which survives a move of both; text if it is missing."""
+    """Return a relative link from a page to the report of a run, which survives a move; text if it is missing."""
     if not report.is_file():
         return join(text)
     target = os.path.relpath(report.absolute(), page.absolute().parent)

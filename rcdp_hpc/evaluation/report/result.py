@@ -104,9 +104,8 @@ def _judgement(test: Record) -> list[Html]:
             f"{text}; the accuracy of ridge regression is {'within' if inside else 'outside'} the model's interval."
         )
     if isinstance(trees, dict):
-        better = {"trees": "boosted trees are better", "model": "the model is better"}.get(
-            trees.get("better"), "neither is better"
-        )
+        verdicts = {"trees": "boosted trees are better", "model": "the model is better"}
+        better = verdicts.get(str(trees.get("better")), "neither is better")
         fitted = f" (fitted in {duration(trees['seconds'])})" if "seconds" in trees else ""
         texts.append(f"Boosted trees{fitted}: {better} by a paired sign test (p = {number(trees.get('p_value'), 3)}).")
     if not texts:

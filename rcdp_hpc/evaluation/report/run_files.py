@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,9 +111,8 @@ class RunFiles:
     @cached_property
     def states(self) -> dict[str, Record]:
         """The state of each stage; empty for a stage that has not started."""
-        return {
-            stage: self._read(self.run.state_file(stage), lambda s=stage: self.run.state(s)) or {} for stage in STAGES
-        }  # type: ignore[misc]
+        read = {stage: partial(self.run.state, stage) for stage in STAGES}
+        return {stage: self._read(self.run.state_file(stage), read[stage]) or {} for stage in STAGES}
 
     def status(self, stage: str) -> str:
         """Return the status of a stage: "not started", "running", "killed", "stopped", "failed" or "done"."""

@@ -20,9 +20,9 @@ MOST_REASONS = 8
 AT_BOUND = 0.01
 EXPLANATION = (
     "Importance is a permutation importance: a forest of extremely randomised trees (scikit-learn) predicts the rank "
-    "of the fitness from the values; on held-out candidates each value in turn is exchanged at random, and its loss of R² "
-    "is given as a share of the losses of all values. Rank correlation is Spearman's with the fitness: positive if "
-    "larger values were better. Candidates are dense near the winner, so both describe this search. "
+    "of the fitness from the values; on held-out candidates each value in turn is exchanged at random, and its loss "
+    "of R² is given as a share of the losses of all values. Rank correlation is Spearman's with the fitness: positive "
+    "if larger values were better. Candidates are dense near the winner, so both describe this search. "
 )
 
 
