@@ -108,3 +108,9 @@ def test_the_papers_sizes_are_decoded_more_than_once_and_the_quick_ones_are_a_32
 def test_wrong_sizes_are_refused(data, tmp_path, wrong):
     with pytest.raises(InputError, match="expected different sizes above 0"):
         measure_sizes(data, tmp_path, SingleProcess(), wrong)
+
+
+def test_a_size_that_the_source_cannot_fill_is_refused_before_the_first_is_measured(data, tmp_path):
+    with pytest.raises(InputError, match="but the source has 300, and each is used once"):
+        measure_sizes(data, tmp_path / "out", SingleProcess(), [BYTES[0] / GIB, 1.0], SMALL, memory_budget=512)
+    assert not (tmp_path / "out").exists()

@@ -123,6 +123,14 @@ def write_tree(
     return written
 
 
+def refuse_impossible_tree(folder: Path, small: SmallImages, total_bytes: int, settings: TreeSettings) -> None:
+    """Raise the errors that `write_tree` raises before it writes anything; parameters as there."""
+    writer = _Writer(folder, small, settings)
+    with os_errors_explained(folder):
+        writer.refuse_other_content()
+        writer.refuse_without_room(total_bytes)
+
+
 def file_bytes(small: SmallImages, settings: TreeSettings) -> float:
     """Return the mean size of the first files of a tree, without writing them."""
     numbers = small.order(settings.seed)[:SAMPLE]

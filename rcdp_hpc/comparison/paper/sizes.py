@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.comparison.paper.image_order import SmallImages
-from rcdp_hpc.comparison.paper.image_tree import ImageTree, TreeSettings, file_bytes, write_tree
+from rcdp_hpc.comparison.paper.image_tree import ImageTree, TreeSettings, file_bytes, refuse_impossible_tree, write_tree
 from rcdp_hpc.comparison.paper.line import Line, Prediction
 from rcdp_hpc.config import Config, DataSection, parse_config, to_tree
 from rcdp_hpc.data.budget import Budget
@@ -194,6 +194,7 @@ def measure_sizes(
     if not ordered or ordered[0] <= 0 or len(set(ordered)) < len(ordered):
         raise InputError(f"sizes of {list(sizes)} GiB: expected different sizes above 0")
     experiment = _Experiment(data, folder, comm, tree_settings or TreeSettings(), memory_budget, seed, progress)
+    run_on_root(comm, partial(experiment.check, ordered))
     results = [experiment.result_of(gib) for gib in ordered]
     label = run_on_root(comm, experiment.label)
     table = _table(label, memory_budget, results)
@@ -252,9 +253,18 @@ class _Experiment:
         del tree["data"]["path"]
         return {"gib": gib, "images": asdict(self.tree_settings), "source": self.data.source, "settings": tree}
 
+    def check(self, sizes: Sequence[float]) -> None:
+        """Raise an `InputError` if a size cannot be measured, before the first one is."""
+        records = [self._read(self._place(gib) / name, gib) for gib in sizes for name in ("write.json", "result.json")]
+        if None in records[1::2]:
+            refuse_impossible_tree(self.tree, self._images(), round(sizes[-1] * GIB), self.tree_settings)
+
+    def _place(self, gib: float) -> Path:
+        return self.folder / f"{gib:g}-gib"
+
     def result_of(self, gib: float) -> SizeResult:
         """Return the result of a size, measured unless the folder has it. Collective."""
-        place = self.folder / f"{gib:g}-gib"
+        place = self._place(gib)
         finished = run_on_root(self.comm, partial(self._read, place / "result.json", gib))
         if finished is not None:
             return SizeResult(**finished)
