@@ -58,10 +58,13 @@ class DataFacts:
         Kind of data.
     sample_shape : tuple of int
         Shape of one sample; the steps of series may be 0 if they are not known yet.
+    shortest : int or None
+        Steps of the shortest series if series are of unequal length; None otherwise, or if not known.
     """
 
     kind: str
     sample_shape: tuple[int, ...]
+    shortest: int | None = None
 
 
 def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, Any]:

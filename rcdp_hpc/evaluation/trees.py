@@ -65,15 +65,13 @@ def score_trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64
         accuracy, correct, samples, macro_f1, class_weight, seconds; ``better``, "trees", "model" or "neither", by the
         paired sign test on the test rows; ``p_value`` of the test.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     balanced = config.data.balance != "none" or config.loss.class_weights == "balanced"
     class_weight = "balanced" if balanced else None
     log.info("fitting boosted trees to the %d original rows, for comparison", _original_rows(shards))
     started = time.perf_counter()
     # One thread: the same sums on every machine.
     with limit_threads(1):
-        trees = HistGradientBoostingClassifier(class_weight=class_weight, random_state=config.run.seed)
+        trees = boosted_trees(config.run.seed, class_weight=class_weight)
         trees.fit(*_original(shards))
         test = shards.read("test", 0, shards.rows("test"))
         tree_predicted = trees.predict(_flat(test.x)).astype(np.int64)
@@ -86,6 +84,13 @@ def score_trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64
         "p_value": p_value,
         "seconds": time.perf_counter() - started,
     }
+
+
+def boosted_trees(seed: int, **settings: Any) -> Any:
+    """Return scikit-learn's histogram gradient boosting, not fitted; `settings` are those other than its defaults."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(random_state=seed, **settings)
 
 
 def tree_lines(model: Mapping[str, Any], trees: Mapping[str, Any]) -> list[str]:

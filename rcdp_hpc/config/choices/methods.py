@@ -73,7 +73,7 @@ METHODS = ChoiceTable(
         ),
         MethodChoice(
             "ga",
-            "network of eq. 11 on the input, weights and structure searched by a genetic algorithm",
+            "network of eq. 11 on the input, its structure and training searched by a genetic algorithm",
             f"{_PACKAGE}.ga:GeneticNetwork",
             source="Goldberg & Deb 1991; Deb & Agrawal 1995; Deb & Goyal 1996",
         ),

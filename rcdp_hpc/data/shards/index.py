@@ -168,7 +168,7 @@ def load_index(directory: Path) -> dict[str, Any]:
 
 def facts_in(index: dict[str, Any]) -> DataFacts:
     """Return the facts in an index that decide the defaults of other settings."""
-    return DataFacts(index["kind"], tuple(index["sample_shape"]))
+    return DataFacts(index["kind"], tuple(index["sample_shape"]), index.get("shortest"))
 
 
 def shard_settings(config: Config) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class Source:
     @property
     def facts(self) -> DataFacts:
         """Facts from which the defaults of other settings follow."""
-        return DataFacts(self.kind, self.sample_shape)
+        return DataFacts(self.kind, self.sample_shape, self.shortest)
 
     @property
     def has_lengths(self) -> bool:

@@ -1,0 +1,194 @@
+"""Floors: usual classifiers on the input itself, which show whether a comparison needs anything more."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+from numpy.typing import ArrayLike, NDArray
+
+from rcdp_hpc.comparison.methods.base import Cell, Method, Outcome
+from rcdp_hpc.config import Config, DataFacts, with_kind_defaults
+from rcdp_hpc.data.shards.reader import ShardReader, open_shards
+from rcdp_hpc.data.split import Split
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.evaluation.confusion import result_of_test, write_cells
+from rcdp_hpc.model.metrics import confusion_matrix
+from rcdp_hpc.pipeline.stages import held
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.comm.collective import run_on_root
+from rcdp_hpc.runtime.ram import machine_memory
+from rcdp_hpc.runtime.threads import limit_threads
+
+BLOCK_ROWS = 65_536
+# Copies of the training values that reading, scaling and fitting hold at the same time, as measured with scikit-learn.
+COPIES = 4
+
+Features = NDArray[np.float32]
+
+
+class FittedModel(Protocol):
+    """What `Floor.fit` returns: a classifier of scikit-learn, or anything that predicts."""
+
+    def predict(self, features: Any) -> ArrayLike:
+        """Return class numbers, shape (rows,), of features."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of a split.
+
+    Attributes
+    ----------
+    x : ndarray of float32, shape (rows, *sample_shape)
+        Samples as in the shards; padding after the end of a series is 0.
+    y : ndarray of int64, shape (rows,)
+        Class numbers.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+
+
+class Floor(Method):
+    """A classifier that rank 0 fits to the training rows of the shards, with settings chosen on the validation rows.
+
+    The training rows are those of every other method: balanced, with the synthetic rows. The first of the settings
+    with the highest accuracy on the validation rows predicts the test rows. One thread, so that sums are the same on
+    every machine.
+
+    A subclass defines `fit`, and, if it has settings to choose, `candidates`.
+    """
+
+    def problem(self, config: Config, facts: DataFacts) -> str | None:
+        """Return why the method cannot take the data; None if it can."""
+        if config.extractor.makes_sequences:
+            return (
+                f"it reads the input itself, not the output of extractor.kind = {config.extractor.kind!r}: leave it "
+                "out of the arm with an extractor"
+            )
+        return None
+
+    def candidates(self) -> Sequence[Mapping[str, Any]]:
+        """Return the settings to choose from, as keyword arguments of `fit`."""
+        return ({},)
+
+    def feature_map(self, train: Samples, facts: DataFacts, seed: int) -> Callable[[Samples], Features]:
+        """Return the function from samples to features, fitted to the training rows; by default their scaled values."""
+        return scaled_values(train, facts)
+
+    @abstractmethod
+    def fit(self, features: Features, y: NDArray[np.int64], seed: int, **settings: Any) -> FittedModel:
+        """Return a model of the training rows.
+
+        Parameters
+        ----------
+        features : ndarray of float32, shape (rows, features)
+        y : ndarray of int64, shape (rows,)
+            Class numbers.
+        seed : int
+            ``run.seed``.
+        **settings
+            One of `candidates`.
+        """
+
+    def parameters(self, model: Any) -> int:
+        """Return how many numbers of a model were fitted."""
+        return sum(int(np.size(getattr(model, name, ()))) for name in ("coef_", "intercept_"))
+
+    def run(self, cell: Cell) -> Outcome:
+        """Fit, choose and test on rank 0. Collective."""
+        with held(cell.run, cell.comm):
+            return run_on_root(cell.comm, lambda: self._fitted_and_tested(cell))
+
+    def _fitted_and_tested(self, cell: Cell) -> Outcome:
+        shards = open_shards(with_kind_defaults(cell.config, cell.facts), cell.run.shards)
+        _refuse_too_large(shards)
+        with limit_threads(1):
+            started = time.perf_counter()
+            train, validation = read_samples(shards, "train"), read_samples(shards, "validation")
+            features = self.feature_map(train, cell.facts, cell.config.run.seed)
+            best: tuple[float, Mapping[str, Any], FittedModel] | None = None
+            for settings, model in self._fits(features(train), train.y, cell):
+                accuracy = float(np.mean(_predicted(model, features(validation)) == validation.y))
+                if best is None or accuracy > best[0]:
+                    best = accuracy, settings, model
+            assert best is not None
+            accuracy, settings, model = best
+            fitted = time.perf_counter()
+            test = read_samples(shards, "test")
+            confusion = confusion_matrix(test.y, _predicted(model, features(test)), len(shards.classes))
+        write_cells(confusion, cell.run.report)
+        return Outcome(
+            validation_accuracy=accuracy,
+            test=result_of_test(confusion, shards.classes),
+            chosen=dict(settings),
+            parameters=self.parameters(model),
+            timing={"train": fitted - started, "evaluate": time.perf_counter() - fitted},
+        )
+
+    def _fits(
+        self, features: Features, y: NDArray[np.int64], cell: Cell
+    ) -> Iterator[tuple[Mapping[str, Any], FittedModel]]:
+        """Yield settings and model of each candidate while the seconds of the budget last; the first always."""
+        started = time.perf_counter()
+        for number, settings in enumerate(self.candidates()):
+            signals.raise_if_stopped("fitting")
+            spent = time.perf_counter() - started
+            # The next fit takes about as long as the earlier ones.
+            if number and cell.budget.seconds and spent * (number + 1) / number > cell.budget.seconds:
+                return
+            yield settings, self.fit(features, y, cell.config.run.seed, **settings)
+
+
+def read_samples(shards: ShardReader, split: Split) -> Samples:
+    """Return all rows of a split, with 0 after the end of each series."""
+    total = shards.rows(split)
+    x = np.empty((total, *shards.sample_shape), np.float32)
+    y = np.empty(total, np.int64)
+    for start in range(0, total, BLOCK_ROWS):
+        signals.raise_if_stopped("reading")
+        rows = shards.read(split, start, min(start + BLOCK_ROWS, total))
+        block = slice(start, start + len(rows.y))
+        x[block], y[block] = rows.x, rows.y
+        if rows.length is not None:
+            x[block][np.arange(x.shape[1]) >= rows.length[:, None]] = 0.0
+    return Samples(x, y)
+
+
+def scaled_values(train: Samples, facts: DataFacts) -> Callable[[Samples], Features]:
+    """Return the function that scales the values of a sample to mean 0 and standard deviation 1 over the training rows.
+
+    The pixels of images share one mean and deviation: seldom lit pixels would get a huge scale of their own. Values
+    that are the same in all rows stay 0.
+    """
+    values = _flat(train.x).astype(np.float64)
+    axis = None if facts.kind == "images" else 0
+    mean, deviation = values.mean(axis), values.std(axis)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(np.asarray(deviation)), where=deviation > 0)
+    return lambda samples: ((_flat(samples.x) - mean) * scale).astype(np.float32)
+
+
+def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x.reshape(len(x), -1)
+
+
+def _predicted(model: FittedModel, features: Features) -> NDArray[np.int64]:
+    return np.asarray(model.predict(features)).astype(np.int64)
+
+
+def _refuse_too_large(shards: ShardReader) -> None:
+    """Raise a `StageFailedError` if the rows that a floor holds need more memory than is available."""
+    values = int(np.prod(shards.sample_shape)) * sum(shards.rows(split) for split in ("train", "validation", "test"))
+    needed, available = 4 * COPIES * values, min(machine_memory(), psutil.virtual_memory().available)
+    if needed > available:
+        raise StageFailedError(
+            f"{shards.directory}: a floor holds all rows in memory and needs about {needed / 2**30:.1f} GiB, and "
+            f"{available / 2**30:.1f} GiB are available: leave the method out of compare.methods, take fewer samples "
+            "(data.max_samples), or use a larger machine"
+        )
