@@ -81,7 +81,8 @@ def test_a_floor_reads_synthetic_rows_and_no_padding(tmp_path):
     reader = ShardReader(shards)
     train = read_samples(reader, "train")
     stored = reader.read("train", 0, reader.rows("train"))
-    assert stored.synthetic.sum() > 0 and len(train.y) == reader.rows("train")
+    assert stored.synthetic.sum() > 0
+    assert len(train.y) == reader.rows("train")
     for row, length in enumerate(stored.length):
         assert np.array_equal(train.x[row, :length], stored.x[row, :length])
         assert not train.x[row, length:].any()
