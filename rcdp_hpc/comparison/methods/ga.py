@@ -20,6 +20,7 @@ from rcdp_hpc.comparison.methods.settings import (
     input_only,
     searched_by,
     with_own,
+    without_joined_features,
 )
 from rcdp_hpc.config import Config, DataFacts
 
@@ -37,5 +38,6 @@ class GeneticNetwork(PipelineMethod):
 
     def settings(self, config: Config, facts: DataFacts) -> Config:
         """Return the settings: no reservoir, the network of eq. 11, and a search of its structure."""
-        base = completed(config, facts, {"readout.kind": "network", "reservoir.kind": "none"})
+        parts = {"readout.kind": "network", "reservoir.kind": "none", **without_joined_features(config)}
+        base = completed(config, facts, parts)
         return with_own(base, {**input_only(base), **searched_by("ga", SPACE), **NO_DENSITY_TERM})

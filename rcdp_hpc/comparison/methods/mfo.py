@@ -11,6 +11,7 @@ from typing import Any
 from rcdp_hpc.comparison.methods.pipeline_method import PipelineMethod
 from rcdp_hpc.comparison.methods.settings import DEPTH, TRAINING, WIDTH, completed, searched_by, with_own
 from rcdp_hpc.config import Config, DataFacts
+from rcdp_hpc.reservoir.sequencing import Sequencer
 
 READOUT_SPACE: dict[str, Any] = {
     **TRAINING,
@@ -21,6 +22,7 @@ READOUT_SPACE: dict[str, Any] = {
 }
 # Searched reservoirs have a quarter of the configured neurons at least.
 FEWEST_NODES = 4
+MOST_STATES = 8
 
 
 class MothFlameReservoir(PipelineMethod):
@@ -33,7 +35,8 @@ class MothFlameReservoir(PipelineMethod):
     def settings(self, config: Config, facts: DataFacts) -> Config:
         """Return the settings: a random reservoir, the network of eq. 11, and a search of both."""
         base = completed(config, facts, {"readout.kind": "network", "reservoir.kind": "random"})
-        return with_own(base, searched_by("mfo", {**reservoir_space(base), **READOUT_SPACE, **own_space(base)}))
+        space = {**reservoir_space(base), **kept_states(base, facts), **READOUT_SPACE, **own_space(base)}
+        return with_own(base, searched_by("mfo", space))
 
 
 def own_space(config: Config) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def reservoir_space(config: Config) -> dict[str, Any]:
     reservoir = config.reservoir
     if reservoir.matrices:
         return {}
-    space: dict[str, Any] = {"input_scaling": _around(reservoir.input_scaling)}
+    space: dict[str, Any] = {"input_scaling": _around(reservoir.input_scaling), "layers": {"low": 1, "high": 2}}
     if reservoir.nodes > FEWEST_NODES:
         space["nodes"] = {"low": max(2, reservoir.nodes // FEWEST_NODES), "high": reservoir.nodes}
     if reservoir.topology not in ("ring", "cycle-jumps"):
@@ -56,6 +59,20 @@ def reservoir_space(config: Config) -> dict[str, Any]:
     else:
         space["weight_scale"] = {"low": 0.01, "high": 1.0, "log": True}
     return space
+
+
+def kept_states(config: Config, facts: DataFacts) -> dict[str, Any]:
+    """Return the dimension of the states that are features; none if features are other reductions of the states."""
+    reservoir = config.reservoir
+    if "states" not in reservoir.reduction or reservoir.steps or config.extractor.makes_sequences:
+        return {}
+    if 0 in facts.sample_shape:  # the steps of series are not known yet
+        return {}
+    sequencer = Sequencer.of(reservoir)
+    steps, _ = sequencer.shape(facts.sample_shape)
+    shortest = steps if facts.shortest is None else int(sequencer.lengths([facts.shortest])[0])
+    most = min(MOST_STATES, shortest - reservoir.warm_up)
+    return {"states": {"low": 1, "high": most}} if most > 1 else {}
 
 
 def _around(value: float) -> dict[str, Any]:

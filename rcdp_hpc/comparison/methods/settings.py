@@ -57,9 +57,10 @@ def completed(config: Config, facts: DataFacts, parts: Mapping[str, Any]) -> Con
     InputError
         If the settings contradict each other.
     """
-    # COMMON comes first: settings for a search of reservoirs may contradict the parts of other methods.
-    first = with_settings(config, {**COMMON, "search.generations": 0, **parts}, "with the parts of the method")
-    return with_kind_defaults(first, facts)
+    # Without a search yet: settings for a search of reservoirs may contradict the parts of other methods. The extractor
+    # is the one that the comparison sets, since the default for large images is learned for one readout only.
+    first = {**COMMON, "search.generations": 0, "extractor.kind": config.extractor.kind, **parts}
+    return with_kind_defaults(with_settings(config, first, "with the parts of the method"), facts)
 
 
 def with_own(config: Config, changes: Mapping[str, Any]) -> Config:
