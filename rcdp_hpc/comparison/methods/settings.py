@@ -32,6 +32,10 @@ COMMON: Mapping[str, Any] = {
     "training.baseline": False,
     "training.tree_baseline": "never",
 }
+# Taken in place of values that a run measures or takes from the machine.
+KERNEL = "dense-fp32"
+BATCH_ROWS = 512
+THREADS = 1
 WIDTH: Mapping[str, Any] = {"low": 16, "high": 256}
 DEPTH: Mapping[str, Any] = {"low": 1, "high": 3}
 # The training of a candidate, in every space of a trained readout.
@@ -60,7 +64,18 @@ def completed(config: Config, facts: DataFacts, parts: Mapping[str, Any]) -> Con
     # Without a search yet: settings for a search of reservoirs may contradict the parts of other methods. The extractor
     # is the one that the comparison sets, since the default for large images is learned for one readout only.
     first = {**COMMON, "search.generations": 0, "extractor.kind": config.extractor.kind, **parts}
-    return with_kind_defaults(with_settings(config, first, "with the parts of the method"), facts)
+    complete = with_kind_defaults(with_settings(config, first, "with the parts of the method"), facts)
+    return with_settings(complete, _not_measured(complete), "with the parts of the method")
+
+
+def _not_measured(config: Config) -> dict[str, Any]:
+    """Return fixed values of what a run measures or takes from the machine: repetitions of a cell end in equal bits."""
+    kernel = str(config.reservoir.kernel)
+    return {
+        "reservoir.kernel": KERNEL if kernel == "auto" else kernel,
+        "reservoir.batch_rows": config.reservoir.batch_rows or BATCH_ROWS,
+        "training.threads": config.training.threads or THREADS,
+    }
 
 
 def with_own(config: Config, changes: Mapping[str, Any]) -> Config:
