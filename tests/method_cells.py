@@ -57,7 +57,7 @@ def without_times(outcome: Outcome) -> dict[str, Any]:
     return replace(outcome, timing={}).as_json()
 
 
-def table(folder: Path, rows: int = 300) -> dict[str, Any]:
+def table(folder: Path, rows: int = 400) -> dict[str, Any]:
     """Write a table of two classes that are not linearly separable, the second one rare."""
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (rows, 4)).astype(np.float32)
@@ -67,12 +67,12 @@ def table(folder: Path, rows: int = 300) -> dict[str, Any]:
     return {"source": "npz", "path": str(folder / "table.npz")}
 
 
-def series(folder: Path, rows: int = 150, unequal: bool = False) -> dict[str, Any]:
-    """Write noisy sines of three frequencies, 20 steps of two values."""
+def series(folder: Path, rows: int = 150, steps: int = 20, unequal: bool = False) -> dict[str, Any]:
+    """Write noisy sines of three frequencies and random phase, steps of two values."""
     generator = np.random.default_rng(1)
     y = np.arange(rows) % 3
-    phase = generator.uniform(0, 6, (rows, 1)) + np.arange(20) * (0.3 + 0.4 * y[:, None])
-    x = np.stack([np.sin(phase), np.cos(phase)], axis=2) + generator.normal(0, 0.1, (rows, 20, 2))
-    lengths = {"lengths": generator.integers(12, 21, rows)} if unequal else {}
+    phase = generator.uniform(0, 6, (rows, 1)) + np.arange(steps) * (0.3 + 0.4 * y[:, None])
+    x = np.stack([np.sin(phase), np.cos(phase)], axis=2) + generator.normal(0, 0.1, (rows, steps, 2))
+    lengths = {"lengths": generator.integers(12, steps + 1, rows)} if unequal else {}
     np.savez(folder / "series.npz", x=x.astype(np.float32), y=y, **lengths)
     return {"source": "npz", "path": str(folder / "series.npz"), "kind": "series"}

@@ -27,13 +27,22 @@ def with_kind_defaults(config: Config, facts: DataFacts) -> Config:
     InputError
         If a default contradicts what the file sets.
     """
+    complete = completed_quietly(config, facts)
+    if config.chosen is not None:
+        warn_of_unused(complete, sorted(config.chosen))
+    return complete
+
+
+def completed_quietly(config: Config, facts: DataFacts) -> Config:
+    """Return what `with_kind_defaults` returns without a warning of settings that have no effect.
+
+    Some methods of a comparison use settings that others do not.
+    """
     if config.chosen is None:
         return config
     settings = {key: value for key, value in flatten(to_tree(config)).items() if key in config.chosen}
     where = f"(defaults for data of the kind '{facts.kind}' included)"
-    complete = with_settings(config, kind_defaults(facts, settings), where).with_chosen(None)
-    warn_of_unused(complete, sorted(config.chosen))
-    return complete
+    return with_settings(config, kind_defaults(facts, settings), where).with_chosen(None)
 
 
 def with_settings(config: Config, changes: Mapping[str, Any], where: str) -> Config:

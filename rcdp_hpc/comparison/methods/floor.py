@@ -13,7 +13,8 @@ import psutil
 from numpy.typing import ArrayLike, NDArray
 
 from rcdp_hpc.comparison.methods.base import Cell, Method, Outcome
-from rcdp_hpc.config import Config, DataFacts, with_kind_defaults
+from rcdp_hpc.config import Config, DataFacts
+from rcdp_hpc.config.apply_defaults import completed_quietly
 from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.errors import StageFailedError
@@ -107,7 +108,7 @@ class Floor(Method):
             return run_on_root(cell.comm, lambda: self._fitted_and_tested(cell))
 
     def _fitted_and_tested(self, cell: Cell) -> Outcome:
-        shards = open_shards(with_kind_defaults(cell.config, cell.facts), cell.run.shards)
+        shards = open_shards(completed_quietly(cell.config, cell.facts), cell.run.shards)
         _refuse_too_large(shards)
         with limit_threads(1):
             started = time.perf_counter()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rcdp_hpc.config import Config, DataFacts, with_kind_defaults
-from rcdp_hpc.config.apply_defaults import with_settings
+from rcdp_hpc.config import Config, DataFacts
+from rcdp_hpc.config.apply_defaults import completed_quietly, with_settings
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.sequencing import Sequencer
 
@@ -64,7 +64,7 @@ def completed(config: Config, facts: DataFacts, parts: Mapping[str, Any]) -> Con
     # Without a search yet: settings for a search of reservoirs may contradict the parts of other methods. The extractor
     # is the one that the comparison sets, since the default for large images is learned for one readout only.
     first = {**COMMON, "search.generations": 0, "extractor.kind": config.extractor.kind, **parts}
-    complete = with_kind_defaults(with_settings(config, first, "with the parts of the method"), facts)
+    complete = completed_quietly(with_settings(config, first, "with the parts of the method"), facts)
     return with_settings(complete, _not_measured(complete), "with the parts of the method")
 
 
