@@ -69,8 +69,8 @@ class PipelineMethod(Method):
 
         # The steps of series are 0 until they are known.
         if 0 not in facts.sample_shape:
-            check_images(config, facts.sample_shape, None)
-            check_sequences(config, facts.sample_shape, None)
+            check_images(config, facts.sample_shape, facts.shortest)
+            check_sequences(config, facts.sample_shape, facts.shortest)
 
     def within(self, config: Config, facts: DataFacts, budget: Budget) -> Config:
         """Return the settings of the method with the candidates of a budget; errors as `settings`."""

@@ -33,7 +33,8 @@ SPACE: dict[str, Any] = {
 class WaveletVulturesDELM(PipelineMethod):
     """A deep extreme learning machine on wavelet packets; widths, depth and penalty are searched.
 
-    Wavelet, levels and axis are those of ``[extractor]`` (db4, 3 levels), ``readout.bands`` is that of the comparison.
+    Wavelet, levels and axis are those of ``[extractor]``, by default db4, 3 levels and the rows of images and tables or
+    the steps of series. ``readout.bands`` of the comparison is kept: one machine for all bands, or one for each.
     """
 
     def settings(self, config: Config, facts: DataFacts) -> Config:
