@@ -10,7 +10,7 @@ import numpy as np
 
 from rcdp_hpc.cluster.partitions import Partition
 from rcdp_hpc.cluster.scripts import Resources, Stage
-from rcdp_hpc.config import STAGES, Config
+from rcdp_hpc.config import STAGES, Config, largest_candidate
 from rcdp_hpc.data.budget import block_bytes
 from rcdp_hpc.data.shards.index import load_index
 from rcdp_hpc.errors import DataDamagedError
@@ -152,7 +152,7 @@ class Work:
         rounds = search.generations * math.ceil(search.population / asked.ranks)
         if search.method == "select":
             rounds += math.ceil((len(search.state_sets) or len(STATE_SETS)) / asked.ranks)
-        memory = _search_bytes(self.config, self.shape, self.classes)
+        memory = _search_bytes(largest_candidate(self.config), self.shape, self.classes)
         seconds = rounds * self.measured.candidate_seconds
         return StagePlan("search", seconds, memory, asked, left=self.measured.left["search"])
 
@@ -171,7 +171,7 @@ class Work:
         """Return the bytes of memory and of disk that a rank needs for training."""
         # An upper bound, because balancing adds training rows but no validation rows.
         with_validation = self.rows / (1 - self.config.data.validation_fraction)
-        states, disk = _state_bytes(self.config, self.shape, math.ceil(with_validation / ranks))
+        states, disk = _state_bytes(largest_candidate(self.config), self.shape, math.ceil(with_validation / ranks))
         return PROCESS_BYTES + 2 * states, disk
 
 

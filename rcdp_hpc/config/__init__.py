@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rcdp_hpc.config.apply_defaults import with_kind_defaults, with_settings
 from rcdp_hpc.config.augment import AugmentSection
+from rcdp_hpc.config.candidates import check_candidates, largest_candidate, smallest_candidate
 from rcdp_hpc.config.compare import CompareSection
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.extractor import ExtractorSection
@@ -58,10 +59,12 @@ __all__ = [
     "SpaceSection",
     "StatesSection",
     "TrainingSection",
+    "check_candidates",
     "commented_toml",
     "differing_keys",
     "flatten",
     "known_keys",
+    "largest_candidate",
     "load_config",
     "may_change",
     "parse_config",
@@ -69,6 +72,7 @@ __all__ = [
     "profile_names",
     "refuse_other_settings",
     "settings_that_matter",
+    "smallest_candidate",
     "to_tree",
     "with_kind_defaults",
     "with_settings",

@@ -81,9 +81,23 @@ def _steps_apart(config: Config) -> bool:
     return config.parallel.replicas != "synchronised" or config.parallel.local_steps > 1
 
 
+def _searched_states(config: Config) -> RangeSection | None:
+    return config.search.space.states if config.has_search and config.search.generations else None
+
+
+def _fewest_states(config: Config) -> float:
+    bounds = _searched_states(config)
+    return config.reservoir.states if bounds is None else bounds.smallest or 0.0
+
+
+def _needs_sequence(config: Config) -> str:
+    key = "reservoir" if _searched_states(config) is None else "search.space"
+    return f"reservoir.reduction = 'all', or {key}.states of 2 or more"
+
+
 def _has_sequence(config: Config) -> bool:
     reservoir = config.reservoir
-    several = reservoir.reduction == ["all"] or max(reservoir.states, len(reservoir.steps)) > 1
+    several = reservoir.reduction == ["all"] or max(_fewest_states(config), len(reservoir.steps)) > 1
     return reservoir.kind == "none" or (reservoir.reduction in (["states"], ["all"]) and several)
 
 
@@ -224,7 +238,7 @@ READOUT = (
     Rule(
         "readout.kind",
         lambda c: c.readout.stepwise,
-        "reservoir.reduction = 'all', or reservoir.states of 2 or more",
+        _needs_sequence,
         _has_sequence,
         "it reads states step by step, and a single state is not a sequence",
     ),

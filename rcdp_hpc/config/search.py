@@ -23,6 +23,20 @@ class RangeSection(Section):
         None, description="value of the first candidate; default: the configured value of the key"
     )
 
+    @property
+    def smallest(self) -> float | None:
+        """The least value; None if the choices are text."""
+        return min(self._numbers, default=None) if self.choices is not None else self.low
+
+    @property
+    def largest(self) -> float | None:
+        """The greatest value; None if the choices are text."""
+        return max(self._numbers, default=None) if self.choices is not None else self.high
+
+    @property
+    def _numbers(self) -> list[float]:
+        return [choice for choice in self.choices or () if isinstance(choice, float)]
+
     @model_validator(mode="after")
     def _ordered(self) -> RangeSection:
         if self.choices is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, check_candidates, largest_candidate
 from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.errors import InputError
@@ -125,9 +125,10 @@ def check_settings_fit(
         problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)
-    problems.ask(lambda: check_warm_start(config, len(facts.classes)))
+    classes = len(facts.classes)
+    problems.ask(lambda: check_candidates(config, lambda one: check_warm_start(one, classes)))
     if not problems.messages:
-        problems.ask(lambda: check_user_readout(config, facts.sample_shape, len(facts.classes)))
+        problems.ask(lambda: check_candidates(config, lambda one: check_user_readout(one, facts.sample_shape, classes)))
     _check_steps(problems, config, facts, ranks)
     problems.refuse(facts.description)
 
@@ -159,7 +160,8 @@ class Problems:
 def _check_samples(problems: Problems, config: Config, facts: SourceFacts, own_matrices: Path | None) -> None:
     """Check images, sequences and given matrices against the shape of a sample."""
     problems.ask(lambda: check_images(config, facts.sample_shape, facts.shortest))
-    sequence = problems.ask(lambda: check_sequences(config, facts.sample_shape, facts.shortest))
+    shape = facts.sample_shape
+    sequence = problems.ask(lambda: check_candidates(config, lambda one: check_sequences(one, shape, facts.shortest)))
     reservoir = config.reservoir
     if sequence is None or not reservoir.matrices or reservoir.kind == "none":
         return
@@ -171,7 +173,7 @@ def _check_samples(problems: Problems, config: Config, facts: SourceFacts, own_m
 
 def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: int | None) -> None:
     """Check the batch and the number of steps of the training; only warn if the training is another command."""
-    training = config.training
+    training = largest_candidate(config).training
     if ranks is not None:
         problems.ask(lambda: check_speeds(config, ranks))
     rows = facts.rows
@@ -181,11 +183,11 @@ def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: 
     if ranks is None:
         # The training is another command, which may use another batch and other ranks.
         try:
-            check_batch(config, rows, 1)
+            check_candidates(config, lambda one: check_batch(one, rows, 1))
         except InputError as error:
             log.warning("the training will be refused with these settings: %s", error)
         return
-    problems.ask(lambda: check_batch(config, rows, ranks))
+    problems.ask(lambda: check_candidates(config, lambda one: check_batch(one, rows, ranks)))
     # Other methods may give fewer rows, and so fewer steps.
     exact = balancing_choice(config.data.balance).exact
     if not exact or len(problems.messages) > before or not config.readout.trained:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rcdp_hpc.config import Config, with_kind_defaults
+from rcdp_hpc.config import Config, largest_candidate, with_kind_defaults
 from rcdp_hpc.config.choices import KERNELS
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.requirements import require_torch
@@ -169,12 +169,13 @@ def _measured_kernel(config: Config, run: RunDirectory, threads: int) -> tuple[s
     from rcdp_hpc.reservoir.precision import ROWS, Rounding, furthest, measure_rounding
     from rcdp_hpc.reservoir.sequencing import Sequencer
 
-    reservoir, cache = config.reservoir, default_cache()
+    # The largest candidate of a search takes most of the time.
+    reservoir, cache = largest_candidate(config).reservoir, default_cache()
     shards = ShardReader(run.shards, verify=False)
     _, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     kernel, rows = str(reservoir.kernel), reservoir.batch_rows
     if kernel == "auto":
-        density = 1.0 if reservoir.weights == "orthogonal" else reservoir.density
+        density = 1.0 if reservoir.weights == "orthogonal" else config.reservoir.density
 
         def rounding(name: str) -> Rounding:
             block = shards.read("train", 0, min(ROWS, shards.rows("train")))

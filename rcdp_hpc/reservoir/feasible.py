@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from rcdp_hpc.config import Config, ReservoirSection
+from rcdp_hpc.config import Config, ReservoirSection, largest_candidate
 from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import unscaled_matrix
@@ -22,7 +23,7 @@ LARGEST_DRAWN = 10_000
 
 
 def check_reservoir(config: Config) -> None:
-    """Check that the reservoir, or the densest one that the search may propose, has the connections it needs.
+    """Check that the reservoir, or the largest that the search may propose, has the connections it needs.
 
     The user's own kernel and activations are imported and checked, too, if torch is installed.
 
@@ -36,20 +37,19 @@ def check_reservoir(config: Config) -> None:
         If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one, or if the
         user's own kernel or activation cannot be imported or breaks its contract.
     """
-    settings, searched = config.reservoir, None
+    settings = config.reservoir
     if settings.kind != "none":
         _check_user_code(config)
     if settings.kind != "random" or settings.matrices:
         return
     space = config.search.space
-    if config.has_search and space.density is not None:
-        if config.search.evaluation == "function":  # the user's function may use the density in any way
+    searched = [name for name in ("density", "nodes") if config.has_search and getattr(space, name) is not None]
+    if searched:
+        if config.search.evaluation == "function":  # the user's function may use them in any way
             return
-        section = space.density
-        searched = section.high if section.choices is None else max(section.choices)  # type: ignore[type-var]
-        settings = settings.model_copy(update={"density": float(searched or 0)})
+        settings = largest_candidate(config).reservoir
     for part in _parts(settings):
-        _check_part(settings, part, searched is not None)
+        _check_part(settings, part, searched)
 
 
 def _check_user_code(config: Config) -> None:
@@ -78,7 +78,7 @@ def _parts(settings: ReservoirSection) -> list[Part]:
     return [(scan, layer) if scan or layer else () for scan in scans for layer in layers]
 
 
-def _check_part(settings: ReservoirSection, part: Part, searched: bool) -> None:
+def _check_part(settings: ReservoirSection, part: Part, searched: Sequence[str]) -> None:
     if settings.weights == "orthogonal":
         return
     topology = topology_of(settings)
@@ -100,30 +100,34 @@ def has_cycle(matrix: scipy.sparse.csr_array) -> bool:
     return bool(blocks < matrix.shape[0])
 
 
-def _no_connections(settings: ReservoirSection, searched: bool) -> str:
-    density, remedy = _density(settings, searched), _remedy(settings, searched)
-    return f"{density} leaves {settings.nodes} nodes without any connection: {remedy}."
+def _no_connections(settings: ReservoirSection, searched: Sequence[str]) -> str:
+    remedy = _remedy(settings, searched)
+    return f"{_density(settings, searched)} leaves {_nodes(settings, searched)} without any connection: {remedy}."
 
 
-def _no_cycle(settings: ReservoirSection, searched: bool) -> str:
+def _no_cycle(settings: ReservoirSection, searched: Sequence[str]) -> str:
     return (
-        f"{_density(settings, searched)} leaves {settings.nodes} nodes without a cycle of connections, so that the "
-        f"reservoir has no spectral radius to scale by: {_remedy(settings, searched)}, or set reservoir.topology = "
+        f"{_density(settings, searched)} leaves {_nodes(settings, searched)} without a cycle of connections, so that "
+        f"the reservoir has no spectral radius to scale by: {_remedy(settings, searched)}, or set reservoir.topology = "
         "'ring'."
     )
 
 
-def _density(settings: ReservoirSection, searched: bool) -> str:
-    if searched:
+def _density(settings: ReservoirSection, searched: Sequence[str]) -> str:
+    if "density" in searched:
         return f"search.space.density: its largest value, {settings.density:g},"
     return f"reservoir.density = {settings.density:g}"
 
 
-def _remedy(settings: ReservoirSection, searched: bool) -> str:
+def _nodes(settings: ReservoirSection, searched: Sequence[str]) -> str:
+    return f"{settings.nodes} nodes" + (" (the most of search.space.nodes)" if "nodes" in searched else "")
+
+
+def _remedy(settings: ReservoirSection, searched: Sequence[str]) -> str:
     """Return what to change: the density with three connections per neuron, or else the number of neurons."""
-    key = "search.space.density" if searched else "reservoir.density"
+    density, nodes = (f"{'search.space' if key in searched else 'reservoir'}.{key}" for key in ("density", "nodes"))
     enough = 3 / settings.nodes
     if enough > 1:
-        return f"raise reservoir.nodes = {settings.nodes} (usual: 100 to 2000)"
+        return f"raise {nodes} = {settings.nodes} (usual: 100 to 2000)"
     digits = float(np.format_float_positional(enough, precision=2, fractional=False, unique=False))
-    return f"raise {key} (about {digits:g} gives each node three connections) or reservoir.nodes"
+    return f"raise {density} (about {digits:g} gives each node three connections) or {nodes}"

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rcdp_hpc.config import Config, ReservoirSection
+from rcdp_hpc.config import Config, ReservoirSection, largest_candidate
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.sequencing import Sequencer
@@ -108,13 +108,14 @@ def measure_rounding(
 
 
 def furthest(config: Config) -> ReservoirSection:
-    """Return the reservoir with the largest values that the search may give it."""
-    space, largest = config.search.space, {}
+    """Return the reservoir with the largest values, and of the largest size, that the search may give it."""
+    space = config.search.space
+    largest: dict[str, Any] = {}
     for name in GROWING:
         bounds = getattr(space, name) if config.search.generations else None
         if bounds is not None:
-            largest[name] = bounds.high if bounds.choices is None else max(bounds.choices)
-    return config.reservoir.model_copy(update=largest)
+            largest[name] = bounds.largest
+    return largest_candidate(config).reservoir.model_copy(update=largest)
 
 
 def _smaller(settings: ReservoirSection) -> ReservoirSection:

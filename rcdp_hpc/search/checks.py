@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
+from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection, check_candidates
 from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_of
@@ -12,7 +12,7 @@ from rcdp_hpc.reservoir.connection import check_feature_scaling
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.search.effective import evaluated_config, reads_extractor, with_effective_space
 from rcdp_hpc.search.optimizers.contract import check_optimizer
-from rcdp_hpc.search.space import Space, searched_space
+from rcdp_hpc.search.space import STATE_SET, Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
 
 # The space of a selection: all state sets, since the kind of data is not known yet.
@@ -65,11 +65,24 @@ def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
                 f"search.space.leak goes down to {lowest:g}, below reservoir.leak_low = {reservoir.leak_low:g}: the "
                 "search varies the highest leak rate; raise the bound, or lower reservoir.leak_low"
             )
+        if dimension.name == STATE_SET and "states" in space.names:
+            check_sets_keep_states([str(choice) for choice in dimension.choices])
         positive = next((choice for choice in dimension.choices if is_positive(choice)), None)
         if dimension.name == "activation" and positive is not None and "positive" in reservoir.reduction:
             raise InputError(
                 f"search.space.activation has the choice {positive!r}, whose states are all above 0, and "
                 "reservoir.reduction has 'positive': remove one of the two"
+            )
+
+
+def check_sets_keep_states(names: Sequence[str]) -> None:
+    """Raise an `InputError` if a state set of a list has a reduction that ``search.space.states`` does not change."""
+    for name in names:
+        reduction = STATE_SETS[name].settings.get("reduction")
+        if reduction is not None and "states" not in reduction:
+            raise InputError(
+                f"search.space.states has no effect with the state set {name!r}, whose reduction is {reduction}: "
+                "remove one of the two"
             )
 
 
@@ -90,7 +103,7 @@ def check_lengths(config: Config, unequal: bool) -> None:
 
 
 def check_candidate_shape(config: Config, sample_shape: Sequence[int], shortest: int | None) -> None:
-    """Raise an `InputError` if candidates cannot read samples of this shape.
+    """Raise an `InputError` if the largest or the smallest candidate cannot read samples of this shape.
 
     Without a fixed extractor they read the samples themselves, also if the extractor is trained after the search.
 
@@ -102,8 +115,11 @@ def check_candidate_shape(config: Config, sample_shape: Sequence[int], shortest:
     shortest : int or None
         Steps of the shortest sample; None if all samples have the same number of steps.
     """
-    if config.search.evaluation == "function":
-        return
+    if config.search.evaluation != "function":
+        check_candidates(config, lambda one: _check_shape(one, sample_shape, shortest))
+
+
+def _check_shape(config: Config, sample_shape: Sequence[int], shortest: int | None) -> None:
     read = config if reads_extractor(config) else evaluated_config(config)
     try:
         shape = extractor_of(read, sample_shape).checked_shape(shortest)

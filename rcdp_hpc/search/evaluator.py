@@ -15,10 +15,11 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.search.cost_model import CostModel
 from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.records.journal import Journal
-from rcdp_hpc.search.scheduling import CostModel, assign_longest_first, choose_group_ranks, padded_table
+from rcdp_hpc.search.scheduling import assign_longest_first, choose_group_ranks, padded_table
 from rcdp_hpc.search.space import Space
 
 COLUMNS = ("index", "fitness", "error", "accuracy", "seconds", "rank", "status")

@@ -8,10 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.search.space import Space
-
-MEASUREMENTS = 2000  # the most recent ones are used
-LEAST_SHARE = 0.05  # of the mean cost; a lower prediction is raised to it
 GROUP_OVERHEAD = 0.01  # of a candidate's cost, for every further rank of its group
 
 
@@ -69,54 +65,6 @@ def choose_group_ranks(candidates: int, ranks: int, parallel_share: float) -> in
         return rounds * (1 - parallel_share + parallel_share / size + GROUP_OVERHEAD * (size - 1))
 
     return min(range(1, ranks + 1), key=lambda size: (time(size), size))
-
-
-class CostModel:
-    """Predicts the seconds of a candidate, linear in its values, from the seconds of earlier candidates.
-
-    Before there are enough of them, the predicted cost grows with connection density (eigenvalues, sparse matrices) and
-    hidden width (training).
-
-    Parameters
-    ----------
-    space : Space
-    """
-
-    def __init__(self, space: Space) -> None:
-        self.low = np.array([dimension.low for dimension in space.dimensions])
-        self.width = np.array([dimension.high for dimension in space.dimensions]) - self.low
-        self.cost_columns = [column for column, name in enumerate(space.names) if name in ("density", "hidden")]
-        self._values: list[NDArray[np.float64]] = []
-        self._seconds: list[float] = []
-
-    @property
-    def slowest(self) -> float:
-        """The seconds of the slowest candidate so far; 0 without measurements."""
-        return max(self._seconds, default=0.0)
-
-    def observe(self, values: NDArray[np.float64], seconds: float) -> None:
-        """Add the measured seconds of a candidate with these values, shape (d,)."""
-        self._values.append(self._scaled(values))
-        self._seconds.append(seconds)
-        del self._values[:-MEASUREMENTS], self._seconds[:-MEASUREMENTS]
-
-    def predict(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the predicted costs of candidates, shape (n,), from their values, shape (n, d).
-
-        The unit is seconds if there are enough measurements, and arbitrary otherwise.
-        """
-        scaled = self._scaled(values)
-        if len(self._seconds) < 2 * scaled.shape[1] + 2:
-            return 1.0 + scaled[:, self.cost_columns].sum(axis=1)
-        measured = np.array(self._values)
-        seconds = np.array(self._seconds)
-        design = np.column_stack([np.ones(len(measured)), measured])
-        weights, *_ = np.linalg.lstsq(design, seconds, rcond=1e-6)
-        predicted = np.column_stack([np.ones(len(scaled)), scaled]) @ weights
-        return np.maximum(predicted, LEAST_SHARE * seconds.mean())
-
-    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (values - self.low) / self.width
 
 
 def padded_table(assignment: Sequence[Sequence[int]], leaders: Sequence[int], ranks: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.config import Config, RangeSection, SpaceSection
 from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.checks import check_sets_keep_states
 from rcdp_hpc.search.state_sets import STATE_SETS, sets_for
 
 GRID = "rcdp_hpc.search.optimizers.grid:Grid"
@@ -32,6 +33,8 @@ def selection_config(config: Config, kind: str) -> Config:
             f"reservoir.activation = {config.reservoir.activation!r} are above 0: choose another activation, or list "
             "other sets in search.state_sets"
         )
+    if config.search.generations and config.search.space.states is not None:
+        check_sets_keep_states(names)
     changes = {
         "method": "optimizer",
         "optimizer": GRID,

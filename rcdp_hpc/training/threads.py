@@ -58,8 +58,14 @@ def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
     if not readout_choice(config.readout.kind).dense or config.extractor.makes_sequences:
         return False
     width, states = _states(config, shape, rows)
-    layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]
-    return states + rows * math.fsum(one * other for one, other in pairwise(layers)) <= SMALL_ONCE
+    return states + rows * _network_products(config, width) <= SMALL_ONCE
+
+
+def _network_products(config: Config, width: int) -> float:
+    """Return the multiply-adds of the layers of eq. 10 and 11 for one row of `width` features."""
+    readout = config.readout
+    widths = [width, readout.outputs, *[readout.hidden] * (readout.layers + 1)]
+    return math.fsum(one * other for one, other in pairwise(widths))
 
 
 def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float]:
@@ -95,6 +101,5 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
         # If there are fewer rows than features, the matrix of products between rows is decomposed.
         least = min(width, rows)
         once += least * (width * rows + DECOMPOSITION * least * least)
-    layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]
-    step = config.training.batch * math.fsum(one * other for one, other in pairwise(layers))
+    step = config.training.batch * _network_products(config, width)
     return once <= SMALL_ONCE and (not config.readout.trained or step <= SMALL_STEP)

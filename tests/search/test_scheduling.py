@@ -8,7 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from search.fake_fitness import cheap_config
 
-from rcdp_hpc.search.scheduling import CostModel, assign_longest_first, choose_group_ranks, padded_table
+from rcdp_hpc.search.box import box_of
+from rcdp_hpc.search.cost_model import CostModel
+from rcdp_hpc.search.scheduling import assign_longest_first, choose_group_ranks, padded_table
 from rcdp_hpc.search.space import searched_space
 
 
@@ -58,3 +60,39 @@ def test_costs_are_learned_from_measured_seconds():
         model.observe(row, 2.0 + 3.0 * row[2])
     np.testing.assert_allclose(model.predict(values), 2.0 + 3.0 * values[:, 2], rtol=1e-6)
     assert (model.predict(values * -100) > 0).all()
+
+
+def test_costs_of_architectures_follow_products_of_their_sizes():
+    bounds = {"low": 1, "high": 4}
+    space = {
+        "density": {"low": 0.1, "high": 0.5},
+        "nodes": {"choices": [50, 100, 200, 400]},
+        "layers": bounds,
+        "readout_activation": {"choices": ["relu", "tanh", "sigmoid"]},
+        "batch": {"low": 16, "high": 256, "log": True},
+    }
+    space = searched_space(cheap_config(space=space, evaluation="train").search)
+    model, generator = CostModel(space), np.random.default_rng(0)
+    values = space.decode_rows(generator.uniform(space.lower, space.upper, (120, 5)))
+    named = [space.named(row) for row in values]
+    slow = {"relu": 0.0, "tanh": 0.4, "sigmoid": 0.7}
+    seconds = [
+        0.5 + 1e-5 * one["layers"] * one["nodes"] ** 2 + 20 / one["batch"] + slow[one["readout_activation"]]
+        for one in named
+    ]
+    prior = model.predict(values)
+    largest, smallest = (fn(range(120), key=lambda row: seconds[row]) for fn in (max, min))
+    assert prior[largest] > 2 * prior[smallest]
+    for row, one in zip(values[:90], seconds[:90], strict=True):
+        model.observe(row, one)
+    np.testing.assert_allclose(model.predict(values[90:]), seconds[90:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("choices", [[0, -3], [1e308, -1e308], ["a", 2], [10**400, 1]])
+def test_any_function_may_name_its_values_as_sizes(choices):
+    model = CostModel(box_of({"batch": {"choices": choices}, "nodes": (-2.0, 2.0), "layers": (0, 5, "integer")}))
+    values = np.array([[place % 2, place / 10 - 1, place % 6] for place in range(20)], dtype=float)
+    for row in values:
+        assert np.isfinite(model.predict(values)).all()
+        model.observe(row, 1.0 + row[0])
+    np.testing.assert_allclose(model.predict(values), 1.0 + values[:, 0], rtol=1e-3)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, check_candidates
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors.none import NoExtractor
 from rcdp_hpc.reservoir.gram import GramSums
@@ -144,7 +144,8 @@ class ReservoirFitness(Fitness):
         """Refuse samples with fewer steps than the states that the readout needs."""
         lengths = [steps for _, steps in map(self.data.samples, PARTS) if steps is not None]
         shortest = min((int(steps.min()) for steps in lengths), default=None)
-        NoExtractor(self.config, self.data.x_train.shape[1:]).checked_shape(shortest)
+        shape = self.data.x_train.shape[1:]
+        check_candidates(self.config, lambda one: NoExtractor(one, shape).checked_shape(shortest))
 
     def source(self, settings: Config) -> Source:
         """Build the source of a candidate's states.
