@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.cluster.estimates import Measured, Work, job_stages, measure, stages_of
 from rcdp_hpc.cluster.partitions import read_partitions
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
-from rcdp_hpc.config import Config, parse_config, to_tree, with_kind_defaults
+from rcdp_hpc.config import Config, largest_candidate, parse_config, searches_sizes, to_tree, with_kind_defaults
 from rcdp_hpc.data.shards.index import facts_in, load_index
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.ram import MIB
@@ -80,7 +80,13 @@ def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, A
     counts = np.bincount(source.train.y, minlength=len(source.classes))
     share = min(1.0, CALIBRATION_ROWS / len(source.train))
     small = _smaller(config, counts, share)
-    run_stages(stages_of(small), small, run.path, SingleProcess())
+    stages = stages_of(small)
+    if searches_sizes(small):
+        # The winner of a few candidates says little about the size of the winner of the search.
+        largest = _without_search(largest_candidate(small))
+        run_stages(stages_of(largest), largest, run.path, SingleProcess())
+        stages = ["search"]
+    run_stages(stages, small, run.path, SingleProcess())
     index = load_index(run.shards)
     rows = round(index["splits"]["train"]["rows"] / share)
     measured = measure(run, f"a calibration on {share:.0%} of the samples, {CALIBRATED['candidates']} candidates and "
@@ -111,6 +117,10 @@ def _smaller(config: Config, counts: NDArray[np.int64], share: float) -> Config:
     tree["training"].update(epochs=CALIBRATED["epochs"])
     tree["run"]["progress"] = False
     return parse_config(tree, where="of the calibration")
+
+
+def _without_search(config: Config) -> Config:
+    return config.model_copy(update={"search": config.search.model_copy(update={"generations": 0})})
 
 
 def _duration(seconds: float) -> str:

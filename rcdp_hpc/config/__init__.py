@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rcdp_hpc.config.apply_defaults import with_kind_defaults, with_settings
 from rcdp_hpc.config.augment import AugmentSection
-from rcdp_hpc.config.candidates import check_candidates, largest_candidate, smallest_candidate
+from rcdp_hpc.config.candidates import check_candidates, largest_candidate, searches_sizes, smallest_candidate
 from rcdp_hpc.config.compare import CompareSection
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.extractor import ExtractorSection
@@ -71,6 +71,7 @@ __all__ = [
     "parse_overrides",
     "profile_names",
     "refuse_other_settings",
+    "searches_sizes",
     "settings_that_matter",
     "smallest_candidate",
     "to_tree",

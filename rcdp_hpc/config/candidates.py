@@ -13,7 +13,13 @@ from rcdp_hpc.errors import InputError
 T = TypeVar("T")
 
 # The dimensions that decide about the size of a candidate, and so about its memory and time.
-SIZES = ("density", "nodes", "layers", "states", "hidden", "readout_layers", "outputs", "batch")
+ARCHITECTURE = ("nodes", "layers", "states", "hidden", "readout_layers", "outputs", "batch")
+SIZES = ("density", *ARCHITECTURE)
+
+
+def searches_sizes(config: Config) -> bool:
+    """Return whether the network of one candidate may be larger than that of another."""
+    return _searches(config) and any(getattr(config.search.space, name) is not None for name in ARCHITECTURE)
 
 
 def largest_candidate(config: Config) -> Config:
@@ -62,9 +68,13 @@ def check_candidates(config: Config, check: Callable[[Config], T]) -> T:
     return answers[0]
 
 
-def _with_sizes(config: Config, largest: bool) -> Config:
+def _searches(config: Config) -> bool:
     # A selection without generations evaluates state sets, which have no size.
-    if not (config.has_search and config.search.generations):
+    return config.has_search and config.search.generations > 0
+
+
+def _with_sizes(config: Config, largest: bool) -> Config:
+    if not _searches(config):
         return config
     changes: dict[str, dict[str, Any]] = {}
     for name in SIZES:

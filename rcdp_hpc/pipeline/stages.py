@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from rcdp_hpc.config import STAGES, Config, to_tree, with_kind_defaults
+from rcdp_hpc.config import STAGES, Config, commented_toml, to_tree, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import (
     CandidateError,
@@ -43,7 +43,7 @@ from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
 from rcdp_hpc.runtime.comm.connect import communicator_of
 from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank
-from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.files import os_errors_explained, write_text
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
@@ -448,6 +448,8 @@ def _train(context: StageContext, options: StageOptions) -> dict[str, Any]:
     require_torch()
     from rcdp_hpc.training.stage import train as train_stage
 
+    if context.config.has_search:
+        agree_on_root(context.comm, lambda: write_text(context.run.trained_config, commented_toml(context.config)))
     with unchanged_random_state():
         return train_stage(context)
 

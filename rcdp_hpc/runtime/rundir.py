@@ -77,6 +77,11 @@ class RunDirectory:
         return self.train / "model.pt"
 
     @property
+    def trained_config(self) -> Path:
+        """The configuration of the training, with the values of the search's best candidate."""
+        return self.train / "config.toml"
+
+    @property
     def matrices(self) -> Path:
         """The copy of the user's reservoir matrices."""
         return self.path / "matrices.npz"

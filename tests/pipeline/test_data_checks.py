@@ -59,6 +59,13 @@ SAMPLES = [
      r"augment\.crop = 16 mirrors more pixels than an image of 16 x 16 .* at most 15"),
     ("colour", {"readout.kind": "ridge", "augment.shifts": 16}, r"augment\.shifts = 16"),
     ("table", {"readout.warm_start": True, "readout.outputs": 2}, r"readout\.outputs = 3 or more, not 2"),
+    ("series", {"search.generations": 2, "search.space": {"states": {"low": 1, "high": 9}}},
+     r"largest candidate of \[search\.space\]: reservoir\.states = 9 is more than the 8 steps"),
+    ("table", {"search.generations": 2, "search.evaluation": "train", "readout.warm_start": True,
+               "search.space": {"hidden": {"choices": [5, 20]}}}, r"the smallest candidate .* not 5"),
+    ("series", {"search.generations": 2, "search.evaluation": "train", "reservoir.states": 20,
+                "search.space": {"states": {"low": 2, "high": 4}, "hidden": {"low": 4, "high": 8}},
+                "search.train_rows": 2}, r"fewer than the 3 classes[^;]*$"),
     ("table", {"search.generations": 2}, r"search\.space is empty"),
     ("table", {"search.generations": 2, "search.space": {"hidden": {"low": 8, "high": 16}}}, "trains no readout"),
     ("table", {"search.generations": 2, "search.space": SPACE, "search.train_rows": 2}, "fewer than the 3 classes"),
@@ -115,6 +122,15 @@ def test_the_shortest_series_counts(sections, message):
         ({"schedule.warmup_epochs": 3.0, "training.epochs": 3}, 1, "the warm-up takes 36 steps and the training 36"),
         ({"partition.load_balance": "rank_speeds", "partition.rank_speeds": [1.0]}, 2, "1 numbers for 2 ranks"),
         ({"search.generations": 1, "search.space": SPACE, "search.group_ranks": 3}, 2, "group_ranks = 3 is more than"),
+        (
+            {
+                "search.generations": 1,
+                "search.evaluation": "train",
+                "search.space": {"batch": {"choices": [8, 64]}},
+            },
+            2,
+            r"largest candidate of \[search\.space\]: a batch of 128 rows over 2 ranks",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_ranks_are_refused(sections, ranks, message):

@@ -66,6 +66,19 @@ def test_the_largest_searched_density_decides():
         check_reservoir(config(reservoir, generations=2, space={"density": {"choices": [0.001, 0.002]}}))
 
 
+def test_the_largest_searched_reservoir_decides():
+    reservoir = {"nodes": 20, "density": 0.005}
+    large, small = ({"nodes": {"low": 5, "high": high}} for high in (900, 30))
+    check_reservoir(config(reservoir, generations=2, space=large))
+    message = r"reservoir\.density = 0\.005 leaves 30 nodes \(the most of search\.space\.nodes\) without a cycle"
+    with pytest.raises(InputError, match=message):
+        check_reservoir(config(reservoir, generations=2, space=small))
+    both = {"nodes": {"choices": [5, 30]}, "density": {"low": 0.001, "high": 0.005}}
+    with pytest.raises(InputError, match=r"search\.space\.density: its largest value, 0\.005, leaves 30 nodes \(the"):
+        check_reservoir(config(reservoir, generations=2, space=both))
+    check_reservoir(config({"nodes": 500, "density": 0.01}, generations=0, space=small))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_has_cycle_agrees_with_scaling(seed):
     reservoir = {"nodes": 30, "density": 0.03, "seed": seed}

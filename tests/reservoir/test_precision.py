@@ -79,6 +79,12 @@ def test_the_largest_values_of_the_search_are_measured():
     assert furthest(config) == config.reservoir
 
 
+def test_the_largest_reservoir_of_the_search_is_measured():
+    space = ["search.space.nodes={low = 50, high = 400}", "search.space.layers={choices = [1, 3]}"]
+    config = load_config("digits", [*space, "search.generations=3", "reservoir.nodes=80"])
+    assert (furthest(config).nodes, furthest(config).layers) == (400, 3)
+
+
 def _high_leak(config):
     bounds = config.search.space.leak
     return 0.5 if bounds is None else bounds.high

@@ -34,6 +34,26 @@ def small_config(**search: object) -> Config:
     return parse_config(tree, "(of a test)")
 
 
+ARCHITECTURE = {
+    "density": {"low": 0.05, "high": 0.5},
+    "learning_rate": {"low": 1e-3, "high": 3e-2, "log": True},
+    "hidden": {"low": 4, "high": 12, "log": True},
+    "nodes": {"low": 5, "high": 40, "log": True},
+    "layers": {"low": 1, "high": 2},
+    "states": {"choices": [1, 2, 4]},
+    "readout_layers": {"low": 1, "high": 3},
+    "readout_activation": {"choices": ["relu", "tanh"]},
+    "outputs": {"low": 4, "high": 16},
+    "dropout": {"low": 0.0, "high": 0.4},
+    "batch": {"choices": [16, 32]},
+}
+
+
+def architecture_config(**search: object) -> Config:
+    """Return the configuration of a small search over sizes of reservoir and readout."""
+    return small_config(**{"space": ARCHITECTURE, "evaluation": "train", "epochs": 1, **search})
+
+
 def small_data() -> FitnessData:
     """Return noisy ramps of four slopes."""
     generator = np.random.default_rng(3)

@@ -14,18 +14,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.fake_fitness import CheapFitness, cheap_config
-from search.group_search import Interrupted, small_config, small_data
+from search.group_search import Interrupted, architecture_config, small_config, small_data
 
 from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.records import checkpoint as checkpoints
 
 HALVING = {"halving": 2, "halving_steps": 2}
 # Ranks, and ranks that evaluate a candidate together.
 COMBINATIONS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 3), (4, 1), (4, 2), (7, 1), (7, 3))
+ARCHITECTURES = ((1, 1), (3, 1), (3, 3))
 AUTOMATIC = (3, 0)  # rank 0 chooses the group size
 STOPPED = "stopped.npz"  # a copy of the checkpoint at the stop
 
@@ -62,6 +64,12 @@ def grouped(folder: Path, group_ranks: int, evaluation: str, stop: bool = False)
     return work
 
 
+def architecture(folder: Path, group_ranks: int) -> Callable[[Communicator], object]:
+    """Return a search over sizes of reservoir and readout."""
+    config = architecture_config(group_ranks=group_ranks)
+    return lambda part: run_search(config, part, ReservoirFitness(config, small_data()), folder)
+
+
 def resumed(folder: Path) -> list[tuple[int, str, Callable[[Communicator], None]]]:
     """Return searches that each combination stops and the next one resumes: ranks, name and work of each job."""
     cases = []
@@ -88,6 +96,9 @@ def main() -> int:
     for ranks, together in (*COMBINATIONS, AUTOMATIC):
         name = f"ridge-{ranks}-{together}"
         cases.append((ranks, name, grouped(folder / name, together, "ridge")))
+    for ranks, together in ARCHITECTURES:
+        name = f"architecture-{ranks}-{together}"
+        cases.append((ranks, name, architecture(folder / name, together)))
     cases += resumed(folder)
     train = folder / "train-stopped-in-a-group-and-resumed"
     for ranks, together, stop in ((3, 3, True), (4, 2, True), (2, 1, False)):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from launch import REPOSITORY, run_ranks
 from search.fake_fitness import CheapFitness, cheap_config
-from search.group_search import small_config, small_data
-from search.mpi_seven_ranks import AUTOMATIC, COMBINATIONS, HALVING, STOPPED
+from search.group_search import architecture_config, small_config, small_data
+from search.mpi_seven_ranks import ARCHITECTURES, AUTOMATIC, COMBINATIONS, HALVING, STOPPED
 from search.outcome import outcome
 
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -101,6 +101,17 @@ def test_a_trained_fitness_stopped_twice_in_groups_gives_the_trajectory_of_one(s
     config = small_config(evaluation="train")
     run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
     assert outcome(seven / "train-stopped-in-a-group-and-resumed") == outcome(tmp_path)
+
+
+def test_a_search_over_architecture_is_the_same_for_any_number_of_ranks(seven, tmp_path):
+    config = architecture_config()
+    run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
+    straight = outcome(tmp_path)
+    for ranks, together in ARCHITECTURES:
+        assert outcome(seven / f"architecture-{ranks}-{together}") == straight
+    tried = [line["values"] for line in straight[0]]
+    assert {type(values["nodes"]) for values in tried} == {int}
+    assert len({(one["nodes"], one["layers"], one["states"], one["readout_activation"]) for one in tried}) > 5
 
 
 def test_a_hang_of_one_rank_ends_all_and_names_it(tmp_path):

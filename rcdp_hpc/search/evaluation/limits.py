@@ -12,7 +12,7 @@ from types import FrameType
 
 from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.kept_steps import prepared_features
+from rcdp_hpc.reservoir.kept_steps import prepared_features, values_kept
 from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -113,8 +113,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     inputs = prepared_features(config.reservoir, shape[1])
     block = (config.reservoir.batch_rows or DEFAULT_BATCH_ROWS) * (12 * width + 20 * (nodes + inputs))
     if config.search.evaluation == "train":
-        hidden = config.readout.hidden + config.readout.outputs
-        fit = rows * width * (4 + 8 + 8) + 16 * 4 * width * hidden
+        fit = rows * width * (4 + 8 + 8) + _network_bytes(config, width, shape[0], rows)
     else:
         fit = 3 * 8 * width * (width + classes)
         if config.search.folds > 1:
@@ -126,6 +125,20 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     return int(max(matrix + construction, matrix + block + fit))
 
 
+def _network_bytes(config: Config, width: int, steps: int, rows: int) -> int:
+    """Return an upper estimate of the bytes that the training of a readout needs, without the states of its rows.
+
+    It counts weights (of the four gates of an LSTM), their gradients and two moments of Adam in float32, with as much
+    again for temporary values, and the values of every layer for a batch with their gradients.
+    """
+    readout = config.readout
+    layers = readout.hidden * (readout.outputs + 2 * readout.hidden * readout.layers)
+    weights = width * readout.outputs + 4 * layers
+    read = values_kept(config.reservoir, steps) if readout.stepwise else 1
+    values = width + read * (readout.outputs + 4 * readout.hidden * (readout.layers + 1))
+    return 2 * 16 * weights + 2 * 4 * min(config.training.batch, rows) * values
+
+
 def _source_bytes(reservoir: ReservoirSection, shape: tuple[int, int]) -> tuple[int, int, int]:
     """Return the features of a row, the bytes of a reservoir's matrices, and more bytes while they are built."""
     steps, features = shape[0], prepared_features(reservoir, shape[1])
@@ -135,7 +148,9 @@ def _source_bytes(reservoir: ReservoirSection, shape: tuple[int, int]) -> tuple[
     if reservoir.kind == "diagonal":
         mixing = output.parts * nodes * (2 * reservoir.memory_units + 1)
         return output.features, 8 * mixing, 3 * 8 * mixing
-    matrix = 8 * output.parts * nodes * (nodes + features + 33)  # float32, twice during conversion
+    # A stacked reservoir reads the states of the one below it. float32, twice during conversion.
+    inputs = features if reservoir.layers == 1 else max(nodes, features)
+    matrix = 8 * output.parts * nodes * (nodes + inputs + 33)
     sparse = 3 * 16 * output.parts * round(reservoir.density * nodes**2)
     eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
     return output.features, matrix, sparse + eigen
