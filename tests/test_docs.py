@@ -108,6 +108,7 @@ TOML = {
     ("networks-reference.md", "[extractor]"): ("images",),
     ("search.md", "[search.space]"): KINDS,
     ("search.md", "[search]"): KINDS,
+    ("search.md", "[readout]"): ("images",),
     ("series.md", "[reservoir]"): ("series",),
 }
 
