@@ -170,9 +170,9 @@ def _check_extension(block: Block) -> None:
     """Check that a test of tests/extending runs a module, or that a configuration accepts the names of its classes."""
     if is_toml(block):
         settings = flatten(tomllib.loads(block.text))
-        named = {key: name for key, name in settings.items() if key in TABLES}
+        named = {key: name if isinstance(name, list) else [name] for key, name in settings.items() if key in TABLES}
         assert named
-        assert all(TABLES[key].user_class and TABLES[key].accepted(name) for key, name in named.items())
+        assert all(TABLES[key].user_class and TABLES[key].all_accepted(names) for key, names in named.items())
         assert set(settings) <= set(known_keys())
     else:
         module = re.match(r"# (\w+)\.py", block.text)

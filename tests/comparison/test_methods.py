@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launch import run_ranks
+from launch import REPOSITORY, run_ranks
 from method_cells import cell, method, prepared, series, settings, table, without_times
 
 from rcdp_hpc.comparison.methods import minirocket, pipeline_method
@@ -241,3 +241,17 @@ def test_ranks_work_on_a_cell_together(tmp_path):
     assert done.returncode == 0, done.stdout
     alone = method("logistic").run(cell(config, shards, tmp_path / "alone"))
     assert f"logistic {alone.test['accuracy']} {alone.chosen}" in done.stdout
+
+
+def test_the_page_lists_the_methods():
+    page = (REPOSITORY / "docs/compare-methods.md").read_text()
+    rows = []
+    for name in METHODS.names:
+        choice = method_choice(name)
+        kinds = ", ".join(choice.kinds)
+        extra = f" {choice.extra}" if choice.extra else ""
+        rows.append(f"| `{name}` | {choice.meaning} | {choice.source} | {kinds} |{extra} |")
+    assert "\n".join(rows) in page
+    files = {METHODS[name].target.rpartition(":")[0].rpartition(".")[2] for name in METHODS.names}
+    shared = {"__init__", "base", "floor", "lstm", "pipeline_method", "settings"}
+    assert {path.stem for path in (REPOSITORY / "rcdp_hpc/comparison/methods").glob("*.py")} == files | shared
