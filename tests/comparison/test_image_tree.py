@@ -107,12 +107,12 @@ from rcdp_hpc.comparison.paper.image_order import SmallImages
 from rcdp_hpc.comparison.paper.image_tree import TreeSettings, write_tree
 from rcdp_hpc.config import DataSection
 small = SmallImages.of(DataSection(source="npz", path=sys.argv[1], kind="images"))
-write_tree(Path(sys.argv[2]), small, int(sys.argv[3]), TreeSettings(side=900, quality=100))
+write_tree(Path(sys.argv[2]), small, int(sys.argv[3]), TreeSettings(side=600, quality=100))
 """
 
 
 def test_a_killed_writer_leaves_no_half_image_and_the_next_one_ends_with_the_same_files(data, small, tmp_path):
-    settings, size = TreeSettings(side=900, quality=100), 10_000_000
+    settings, size = TreeSettings(side=600, quality=100), 6_000_000
     command = [sys.executable, "-c", KILLED, data.path, str(tmp_path / "killed"), str(size)]
     process = subprocess.Popen(command)
     deadline = time.monotonic() + 60
