@@ -60,6 +60,10 @@ NOT_RUN = {
     ("method.md", "s_0 = 0"): "formula",
     ("method.md", "h_0 = 0"): "formula",
     ("method.md", "V = (X'X + alpha · n · I)^-1 · X'Yc,    W_j = V_j / d_j,    b = mean(Y) - mean(x) · W"): "formula",
+    (
+        "method.md",
+        "H = g(X A + b)            (A'A = I, or AA' = I if wider than X; b'b = 1; both random)",
+    ): "formula",
     ("method.md", "o = W_out s                                       (eq. 10; s: the sample's states, standardised)"): (
         "formula"
     ),
@@ -105,6 +109,7 @@ PARSED_ONLY = {
 # TOML blocks, by their first lines: the kinds of data that they are about.
 TOML = {
     ("networks.md", "[reservoir]"): NOT_TABLES,
+    ("networks.md", "[readout]"): KINDS,
     ("networks-reference.md", "[extractor]"): ("images",),
     ("search.md", "[search.space]"): KINDS,
     ("search.md", "[search]"): KINDS,

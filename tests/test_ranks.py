@@ -79,6 +79,24 @@ def test_any_number_of_ranks_gives_the_results_of_one(ranks, engine, alone, tmp_
     assert set(many["ranks"].values()) == {ranks}
 
 
+def test_an_extreme_learning_machine_is_searched_and_solved_to_the_same_bits_by_three_ranks(tmp_path):
+    changes = (
+        "readout.kind=elm", "readout.layers=2", "reservoir.kind=none", "search.evaluation=train",
+        "search.population=3", "search.generations=2", "search.group_ranks=1", "readout.ridge_selection=validation",
+    )  # fmt: skip
+    space = (
+        "search.space.hidden={low = 8, high = 40}", "search.space.elm_penalty={low = 0.1, high = 1e3, log = true}"
+    )  # fmt: skip
+    models = []
+    for ranks in (1, 3):
+        run(ranks, tmp_path / str(ranks), *changes, *space)
+        models.append(torch.load(tmp_path / str(ranks) / "train/model.pt", weights_only=True)["weights"])
+    assert history(tmp_path / "3") == history(tmp_path / "1")
+    assert {name: value.numpy().tobytes() for name, value in models[1].items()} == {
+        name: value.numpy().tobytes() for name, value in models[0].items()
+    }
+
+
 def test_the_digits_profile_reaches_the_accuracy_of_the_readme(tmp_path):
     done = run_ranks(2, rcdp("run", "digits", "--out", str(tmp_path)), timeout=280)
     assert done.returncode == 0, done.stdout

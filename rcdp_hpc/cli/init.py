@@ -55,7 +55,7 @@ TOP_KEYS = (
     TopKey("reservoir.nodes", "neurons of the reservoir: more neurons fit more and need more time"),
     TopKey("search.generations", "rounds of the search for the settings of the reservoir; 0: no search"),
     TopKey("search.population", "candidates per round"),
-    TopKey("readout.kind", "ridge: solved in closed form; network, lstm, ...: trained by gradient descent"),
+    TopKey("readout.kind", "ridge, elm: solved in closed form; network, lstm, ...: trained by gradient descent"),
     TopKey("run.seed", "the same seed gives the same result", 1),
 )
 

@@ -171,8 +171,9 @@ class Work:
         """Return the bytes of memory and of disk that a rank needs for training."""
         # An upper bound, because balancing adds training rows but no validation rows.
         with_validation = self.rows / (1 - self.config.data.validation_fraction)
-        states, disk = _state_bytes(largest_candidate(self.config), self.shape, math.ceil(with_validation / ranks))
-        return PROCESS_BYTES + 2 * states, disk
+        largest = largest_candidate(self.config)
+        states, disk = _state_bytes(largest, self.shape, math.ceil(with_validation / ranks))
+        return PROCESS_BYTES + 2 * states + _solution_bytes(largest, self.shape), disk
 
 
 def stages_of(config: Config) -> list[str]:
@@ -254,6 +255,17 @@ def _state_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, 
     if states <= config.states.memory_mib * MIB or not config.states.memory_mib:
         return states, 0
     return (0, states) if states <= config.states.disk_mib * MIB else (samples, 0)
+
+
+def _solution_bytes(config: Config, shape: Sequence[int]) -> int:
+    """Return the bytes of the sums of an extreme learning machine; 0 for other readouts."""
+    from rcdp_hpc.networks.extractors import extractor_of
+    from rcdp_hpc.training.checks import elm_bytes
+
+    if not config.readout.autoencodes:
+        return 0
+    bands = extractor_of(config, shape).bands if config.readout.bands == "separate" else 1
+    return elm_bytes(config.readout, _width(config, shape), bands)
 
 
 def _width(config: Config, shape: Sequence[int]) -> int:

@@ -53,18 +53,26 @@ class ReadoutSection(Section):
     ridge_precision: Literal["double", "single"] = Field(
         "single", description="precision of the products in the sums of ridge regression; the sums are float64 (ridge)"
     )
+    elm_penalty: float = Field(
+        10.0,
+        gt=0,
+        description="C of the layers: 1 / C is added to the sums of squares of their hidden values (elm)",
+    )
+    bands: Literal["joined", "separate"] = Field(
+        "joined", description="machines for the frequency bands of the features (elm)"
+    )
     warm_start: bool = Field(False, description="initialise the network with the ridge readout (network)")
     outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
     hidden: int = Field(
         128,
         ge=1,
-        description="width of the ReLU layers (network, eq. 11), units (lstm, gru) or channels (others)",
+        description="width of the layers (network, eq. 11; elm), units (lstm, gru) or channels (others)",
     )
     activation: Annotated[str, AfterValidator(READOUT_ACTIVATIONS.accepted)] = Field(
         "relu", description="activation of the layers"
     )
     relu_slope: float = Field(
-        0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU (network)"
+        0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU (network, elm)"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="fraction of hidden units that are dropped in training")
 
@@ -72,6 +80,11 @@ class ReadoutSection(Section):
     def trained(self) -> bool:
         """Whether gradient steps train the readout; False if it is solved."""
         return readout_choice(self.kind).trained
+
+    @property
+    def autoencodes(self) -> bool:
+        """Whether the readout has layers that are solved as autoencoders."""
+        return "readout.elm_penalty" in readout_choice(self.kind).keys
 
     @property
     def stepwise(self) -> bool:

@@ -22,6 +22,10 @@ Test = Callable[["Config"], bool]
 
 # A class of the user's own may remove rows because of their values, too.
 CLEANING = [repr(choice.name) for choice in BALANCING_METHODS if balancing_choice(str(choice.name)).cleans]
+# Readouts that are solved without gradients.
+SOLVED = [name for name in READOUTS.names if not readout_choice(name).trained]
+# Readouts that read all features of a sample at once.
+WHOLE = [name for name in READOUTS.names if not readout_choice(name).stepwise]
 
 
 @dataclass(frozen=True)
@@ -207,8 +211,8 @@ READOUT = (
     Rule(
         "augment.shifts",
         lambda c: bool(c.augment.shifts),
-        "readout.kind = 'ridge'",
-        lambda c: c.readout.kind == "ridge",
+        f"readout.kind = {_listed(SOLVED)}",
+        lambda c: not c.readout.trained,
         "with a trained extractor, augment.crop shifts images",
     ),
     Rule(
@@ -222,11 +226,18 @@ READOUT = (
         Rule(
             key,
             lambda c, key=key: _value(c, key) != _value(LossSection(), key.partition(".")[2]),  # type: ignore[misc]
-            "another readout.kind than 'ridge'",
+            f"another readout.kind than {_listed(SOLVED)}",
             lambda c: c.readout.trained,
             "ridge regression minimises the squared error (loss.class_weights and label_smoothing have an effect)",
         )
         for key in ("loss.kind", "loss.focal_gamma")
+    ),
+    Rule(
+        "readout.bands",
+        lambda c: c.readout.bands == "separate",
+        "reservoir.kind = 'none'",
+        lambda c: c.reservoir.kind == "none",
+        "the states of a reservoir are not divided into bands",
     ),
     Rule(
         "readout.outputs",
@@ -348,7 +359,7 @@ EXTRACTOR = (
     Rule(
         "extractor.kind",
         _trained,
-        "another readout.kind than 'ridge'",
+        f"another readout.kind than {_listed(SOLVED)}",
         lambda c: c.readout.trained,
         "a trained extractor needs a readout that gradients flow through",
     ),
@@ -383,7 +394,7 @@ EXTRACTOR = (
     Rule(
         "extractor.kind",
         lambda c: c.extractor.joins_features,
-        "readout.kind = 'ridge' or 'network'",
+        f"readout.kind = {_listed(WHOLE)}",
         lambda c: not c.readout.stepwise,
         "its features are those of whole series, and other readouts read step by step",
     ),
@@ -394,7 +405,7 @@ SEARCH = (
         "search.evaluation",
         _searches(lambda c: c.search.evaluation == "train"),
         "another readout.kind than 'ridge', or search.evaluation = 'ridge'",
-        lambda c: c.readout.trained,
+        lambda c: not readout_choice(c.readout.kind).linear,
         "a ridge readout is solved, not trained",
     ),
     Rule(
@@ -564,6 +575,18 @@ SPACE = (
         "choices that are multiples of readout.heads",
         _heads_divide_outputs,
         "each head of a transformer reads an equal share of them",
+    ),
+    *(
+        Rule(
+            f"search.space.{name}",
+            _searches(
+                lambda c, name=name: getattr(c.search.space, name) is not None and c.search.evaluation == "train"  # type: ignore[misc]
+            ),
+            f"another readout.kind than {_listed(SOLVED)}",
+            lambda c: c.readout.trained,
+            "no gradient step solves it, and candidates would not differ by it",
+        )
+        for name in ("learning_rate", "weight_decay", "batch")
     ),
     Rule(
         "search.space.batch",

@@ -108,6 +108,9 @@ class SpaceSection(Section):
         "readout.dropout", "fraction of the readout's hidden units that are dropped (evaluation = train)"
     )
     batch: RangeSection | None = _dimension("training.batch", "samples per rank and step (evaluation = train)")
+    elm_penalty: RangeSection | None = _dimension(
+        "readout.elm_penalty", "C of the layers of an extreme learning machine (evaluation = train)"
+    )
 
 
 # The dotted key whose value each dimension replaces, in the order of the search coordinates.

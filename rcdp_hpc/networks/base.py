@@ -57,15 +57,15 @@ class Network(nn.Module, ABC):
         return self.link(self(features))
 
     # The base class has no input scaling, patches or sequences; these defaults do nothing.
-    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: int) -> None:
+    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: float) -> None:
         """Set the standardisation of the input.
 
         Parameters
         ----------
         sums, squares : torch.Tensor, shape (features,), float64
             Sum and sum of squares of each feature over the training rows of all ranks.
-        rows : int
-            Number of these rows.
+        rows : float
+            Number of these rows, or the sum of their weights.
         """
 
     def fit_patches(

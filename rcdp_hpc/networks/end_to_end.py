@@ -98,7 +98,7 @@ class EndToEnd(Network):
         x = samples.view(len(samples), samples.shape[1] // channels, channels)
         return ((x - self.input_mean) * self.input_scale).view(len(samples), *self.sample_shape)
 
-    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: int) -> None:
+    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: float) -> None:
         """Set the normalisation of the samples; parameters as `Network.standardise`, by value of a sample."""
         channels = len(self.input_mean)
         mean = (sums / rows).view(-1, channels).mean(0)

@@ -86,6 +86,8 @@ class TrainResult(TypedDict):
         readout.
     penalty : float
         Penalty of the squared weights.
+    penalties : list of float
+        In place of `penalty`, those of the machines of several frequency bands.
     ranks : int
         Number of ranks.
     """
@@ -105,6 +107,7 @@ class TrainResult(TypedDict):
     communicate_seconds: NotRequired[list[float]]
     selected_by: NotRequired[str]
     penalty: NotRequired[float]
+    penalties: NotRequired[list[float]]
     ranks: NotRequired[int]
 
 

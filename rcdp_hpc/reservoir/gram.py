@@ -55,6 +55,9 @@ class GramSums:
         A bound of the absolute value of every sum over all rows of all ranks. With a bound, the sums over the rows
         between two calls of `flush` are rounded to multiples of a power of two with which the totals have 52 bits.
         Their addition is then exact: the same bits in any order and for any number of ranks.
+    joined : bool
+        Whether one product computes all sums. False: X'X and X'Y are products of their own, which is less work and
+        memory if there are many outputs, as for an autoencoder. The last digits of the sums differ.
 
     Attributes
     ----------
@@ -80,11 +83,14 @@ class GramSums:
         outputs: int,
         precision: Literal["double", "single"] = "double",
         largest: float | None = None,
+        joined: bool = True,
     ) -> None:
         self.rows = 0
         self.precision = precision
+        self.joined = joined
         self._unit = None if largest is None else 2.0 ** (np.ceil(np.log2(largest)) - 52)
         self._pending: NDArray[Any] | None = None
+        self._pending_outputs: tuple[Tensor, Tensor] | None = None
         self._pending_rows = 0
         self._z = torch.empty(0)
         try:
@@ -122,7 +128,7 @@ class GramSums:
             If a shape does not fit.
         """
         roots = None if weights is None else torch.as_tensor(np.sqrt(np.asarray(weights, dtype=np.float64)))
-        if self.precision == "single" or self._unit is not None:
+        if self.precision == "single" or self._unit is not None or not self.joined:
             self._add_pending(features, targets, roots)
             return
         block, expected = _double(features), _double(targets)
@@ -144,15 +150,18 @@ class GramSums:
         self.total += ones @ ones
 
     def _add_pending(self, features: Any, targets: Any, roots: Tensor | None) -> None:
-        """Add Z'Z for Z = [X Y 1], each row times the root of its weight: one product with all sums."""
+        """Add Z'Z for Z = [X Y 1], each row times the root of its weight: one product with all sums.
+
+        If the outputs are not joined, Z = [X 1], and Z'Y is a product of its own.
+        """
         if tuple(features.shape) != (len(targets), self.x.size) or tuple(targets.shape[1:]) != self.y.shape:
             raise ValueError(f"features {features.shape} and targets {targets.shape} do not fit these sums")
         single = self.precision == "single"
         expected = torch.as_tensor(targets)
-        halves = single and roots is None and features.dtype == torch.bfloat16
+        halves = single and roots is None and self.joined and features.dtype == torch.bfloat16
         halves = halves and bool((expected.bfloat16() == expected).all())
         if self._pending is None:
-            size = _padded(self.x.size + self.y.size + 1)
+            size = _padded(self._columns)
             self._pending = np.zeros((size, size), np.float32 if single else np.float64, order="F")
         update = ssyrk if single else dsyrk
         for start in range(0, len(expected), ROWS_AT_ONCE):
@@ -164,36 +173,63 @@ class GramSums:
                 _add_products(self._pending, z)
             else:
                 self._pending = update(1.0, z.numpy().T, beta=1.0, c=self._pending, overwrite_c=1)
+            if not self.joined:
+                self._add_outputs(z, expected[rows], None if roots is None else roots[rows])
             self._pending_rows += len(z)
             self.rows += len(z)
             if self._pending_rows >= SINGLE_ROWS:
                 self.flush()
 
+    @property
+    def _columns(self) -> int:
+        """Columns of Z."""
+        return self.x.size + 1 + (self.y.size if self.joined else 0)
+
     def _joined(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Return [X Y 1 0] in float32 or float64, in a buffer that the next call overwrites."""
-        width, outputs = self.x.size, self.y.size
+        """Return [X Y 1 0] in float32 or float64, in a buffer that the next call overwrites; Y only if joined."""
+        width, ones = self.x.size, self._columns - 1
         if len(self._z) < len(features):
             dtype = torch.float32 if self.precision == "single" else torch.float64
-            self._z = torch.zeros(len(features), _padded(width + outputs + 1), dtype=dtype)
+            self._z = torch.zeros(len(features), _padded(self._columns), dtype=dtype)
         z = self._z[: len(features)]
         z[:, :width] = features.detach()
-        z[:, width : width + outputs] = targets
-        z[:, width + outputs] = 1
+        if self.joined:
+            z[:, width:ones] = targets
+        z[:, ones] = 1
         return z
+
+    def _add_outputs(self, z: Tensor, targets: Tensor, roots: Tensor | None) -> None:
+        """Add Z'Y, and the column sums of Y², to pending sums of their own."""
+        y = targets.detach().to(z.device, z.dtype)
+        if roots is not None:
+            y = y * roots[:, None]
+        if self._pending_outputs is None:
+            self._pending_outputs = z.new_zeros(z.shape[1], self.y.size), z.new_zeros(self.y.size)
+        crossed, squares = self._pending_outputs
+        crossed.addmm_(z.T, y)
+        squares += (y * y).sum(0)
 
     def flush(self) -> None:
         """Add pending rows to the sums. Call it at the end of each group of rows that are always summed together."""
         if not self._pending_rows or self._pending is None:
             return
         pending, width = self._pending, self.x.size
-        last = width + self.y.size
+        last = self._columns - 1
         for block in upper_blocks(width):
             self._add_rounded(self.xx[block], pending[block])
-        self._add_rounded(self.xy, pending[:width, width:last])
         self._add_rounded(self.x, pending[:width, last])
-        self._add_rounded(self.y, pending[width:last, last])
-        self._add_rounded(self.yy, np.diag(pending)[width:last].copy())
         self._add_rounded(self.total, pending[last, last : last + 1])
+        if self._pending_outputs is None:
+            self._add_rounded(self.xy, pending[:width, width:last])
+            self._add_rounded(self.y, pending[width:last, last])
+            self._add_rounded(self.yy, np.diag(pending)[width:last].copy())
+        else:
+            crossed, squares = (part.numpy() for part in self._pending_outputs)
+            self._add_rounded(self.xy, crossed[:width])
+            self._add_rounded(self.y, crossed[last])
+            self._add_rounded(self.yy, squares)
+            for part in self._pending_outputs:
+                part.zero_()
         torch.from_numpy(pending).zero_()
         self._pending_rows = 0
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 # Append new names at the end: a stream's position is part of its seed.
-STREAMS = ("mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation", "memory", "mixing", "leak")
+STREAMS = (
+    "mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation", "memory", "mixing", "leak",
+    "autoencoder", "autoencoder_bias",
+)  # fmt: skip
 # Which of several reservoirs, (scan, layer); () is the first one.
 Part = tuple[int, ...]
 

@@ -91,6 +91,17 @@ def sum_slabs(
 
 def bound_of_sums(activation: str, rows: int) -> float | None:
     """Return a bound of the absolute value of every sum over this number of rows, None if states are unbounded."""
-    bound = load_activation(activation).bound
+    return largest_sum(load_activation(activation).bound, rows)
+
+
+def largest_sum(bound: float | None, rows: int) -> float | None:
+    """Return a bound of the absolute value of every sum over the rows, None without a bound of the features.
+
+    Parameters
+    ----------
+    bound : float or None
+        Largest absolute value of a feature.
+    rows : int
+    """
     # Targets and shares of steps reach 1.
     return None if bound is None else rows * max(1.0, bound) ** 2

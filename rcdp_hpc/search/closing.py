@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcdp_hpc.config import SearchSection
+from rcdp_hpc.config import Config, SearchSection
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.records.archive import Entry
 from rcdp_hpc.search.records.best import Best, format_value
@@ -22,11 +22,10 @@ NEAR_BOUND = 0.01
 ACCURACY_GAP = 0.02
 
 
-def report_end(
-    search: SearchSection, space: Space, best: Best, failed: int = 0, most_accurate: Entry | None = None
-) -> None:
+def report_end(config: Config, space: Space, best: Best, failed: int = 0, most_accurate: Entry | None = None) -> None:
     """Log the summary, the winner, and warnings: values on a bound, and a candidate of higher accuracy."""
-    for line in closing_lines(search, best, failed):
+    search = config.search
+    for line in closing_lines(search, best, failed, config.readout.trained):
         log.info("%s", line)
     if is_minimization(search):  # no keys of the configuration to change
         return
@@ -34,7 +33,7 @@ def report_end(
         log.warning("%s", warning)
 
 
-def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[str]:
+def closing_lines(search: SearchSection, best: Best, failed: int = 0, trained: bool = True) -> list[str]:
     """Return the summary: number of candidates, best fitness and its meaning, the winner's values.
 
     Parameters
@@ -43,13 +42,15 @@ def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[st
     best : Best
     failed : int
         Number of evaluations that failed.
+    trained : bool
+        Whether gradient steps train the configured readout.
     """
     unit = "evaluations" if search.halving > 1 else "candidates"
     counted = f"{best.evaluations} {unit}" + (f" ({failed} failed)" if failed else "")
     values = [f"{name} = {format_value(value)}" for name, value in best.values.items()]
     return [
         f"search done: {counted}, best fitness {best.fitness:.5g}",
-        *(f"  {line}" for line in fitness_meaning(search, best)),
+        *(f"  {line}" for line in fitness_meaning(search, best, trained)),
         *(f"  {line}" for line in wrap_items(f"winner (generation {best.generation}): ", values, 76)),
     ]
 
@@ -72,13 +73,14 @@ def is_minimization(search: SearchSection) -> bool:
     return search.evaluation == "function" and not search.function
 
 
-def fitness_meaning(search: SearchSection, best: Best) -> list[str]:
+def fitness_meaning(search: SearchSection, best: Best, trained: bool = True) -> list[str]:
     """Return the meaning of the fitness, in short lines."""
     if is_minimization(search):
         return ["fitness: minus the value of the function"]
     if search.evaluation == "function":
         return [f"fitness: the value that {search.function} returned, maximised"]
-    fitted = "solved by ridge" if search.evaluation == "ridge" else f"trained for {search.epochs} epochs"
+    fitted = f"trained for {search.epochs} epochs" if trained else "solved"
+    fitted = "solved by ridge" if search.evaluation == "ridge" else fitted
     # With ridge, few rows are left out one by one; of many rows, the validation rows are used.
     held_out = "held-out rows" if search.evaluation == "ridge" else "validation rows"
     rows = f"{search.folds} inner folds" if search.folds > 1 else held_out

@@ -62,6 +62,7 @@ class SearchCoordinator:
 
     def __init__(self, config: Config, space: Space, folder: Path, fingerprint: str, ranks: int = 1) -> None:
         search = config.search
+        self.config = config
         self.search = search
         self.space = space
         self.folder = folder
@@ -166,7 +167,7 @@ class SearchCoordinator:
         write_best(self.folder / "best.toml", best)
         remove_journals(self.folder)
         failed = sum(reason is not None for reason in self.archive.reasons())
-        report_end(self.search, self.space, best, failed, self.archive.most_accurate())
+        report_end(self.config, self.space, best, failed, self.archive.most_accurate())
         return best
 
     def _begin_generation(self) -> None:

@@ -47,7 +47,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
     input_scaling : float, optional
         Scale of the input weights.
     readout : str, optional
-        Kind of readout: "ridge" is solved; "network", "lstm", "transformer" and others are trained.
+        Kind of readout: "ridge" and "elm" are solved; "network", "lstm", "transformer" and others are trained.
     epochs : int, optional
         Largest number of epochs. It makes "network" the default readout.
     balance : str, optional

@@ -6,15 +6,18 @@ This module does not need torch.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 
-from rcdp_hpc.config import Config, PartitionSection
+from rcdp_hpc.config import Config, PartitionSection, ReadoutSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.networks.shapes import check_augment
 from rcdp_hpc.reservoir.connection import check_feature_scaling
 from rcdp_hpc.reservoir.kept_steps import input_features, values_kept
 from rcdp_hpc.runtime.logs import warn_once
+from rcdp_hpc.runtime.ram import machine_memory
 from rcdp_hpc.training.states.shifts import check_shifts
 
 log = logging.getLogger(__name__)
@@ -78,6 +81,55 @@ def check_warm_start(config: Config, classes: int) -> None:
             f"{classes} or more, not {config.readout.outputs}, and readout.hidden = {2 * classes} or more, not "
             f"{config.readout.hidden}"
         )
+
+
+def check_solved(config: Config, sample_shape: Shape) -> None:
+    """Raise an `InputError` if an extreme learning machine has no bands to read, or needs more memory than there is.
+
+    Parameters
+    ----------
+    config : Config
+    sample_shape : sequence of int
+        Shape of one sample.
+    """
+    if not config.readout.autoencodes:
+        return
+    extractor = extractor_of(config, sample_shape)
+    bands = extractor.bands if config.readout.bands == "separate" else 1
+    if config.readout.bands == "separate" and bands == 1:
+        raise InputError(
+            f"readout.bands = 'separate' reads frequency bands, and extractor.kind = {config.extractor.kind!r} has "
+            "none: set extractor.kind = 'wavelet_packets', or readout.bands = 'joined'"
+        )
+    if find_spec("torch") is None:  # the preparation; the training checks the memory
+        return
+    width = extractor.feature_shape().features
+    needed, available = elm_bytes(config.readout, width, bands), machine_memory()
+    if needed > available:
+        raise InputError(
+            f"layers of readout.hidden = {config.readout.hidden} units over {width} features need about "
+            f"{needed / 2**30:.1f} GiB for their sums, and this machine has {available / 2**30:.1f} GiB: set a smaller "
+            "readout.hidden"
+        )
+
+
+def elm_bytes(readout: ReadoutSection, features: int, bands: int = 1) -> int:
+    """Return about the bytes that solving an extreme learning machine needs in addition to the states.
+
+    Parameters
+    ----------
+    readout : ReadoutSection
+    features : int
+        Features of a sample.
+    bands : int
+        Machines.
+    """
+    width = readout.hidden
+    inputs = max(math.ceil(features / bands), width if readout.layers > 1 else 0)
+    # Two sums and a copy of the first for the solution, the random matrix three times, and the weights.
+    layer = 8 * (3 * width * width + 2 * width * inputs) + 8 * 3 * width * inputs
+    weights = 4 * width * (math.ceil(features / bands) + (readout.layers - 1) * width)
+    return bands * (layer + weights)
 
 
 def check_ranks(rows: int, ranks: int) -> None:

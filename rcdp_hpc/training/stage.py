@@ -26,7 +26,7 @@ from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
+from rcdp_hpc.training.checks import check_images, check_sequences, check_solved, check_warm_start
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.summary_table import summary_table
 from rcdp_hpc.training.partition.batches import partitions_for, resumed_partitions
@@ -42,7 +42,8 @@ from rcdp_hpc.training.partition.rows import (
 from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.session import Session, decisive_settings, user_code
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
-from rcdp_hpc.training.solve.ridge import baseline_of, solve_readout
+from rcdp_hpc.training.solve.ridge import baseline_of
+from rcdp_hpc.training.solve.solve_stage import solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
 from rcdp_hpc.training.states.placement import place_states
 from rcdp_hpc.training.threads import threads_of_rank
@@ -205,7 +206,7 @@ def _report_other_engine(saved: TrainingCheckpoint, engine: Engine, ranks: int) 
 
 
 def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
-    """Solve the readout by ridge instead of training it."""
+    """Solve the readout instead of training it."""
     shards = agree(comm, lambda: open_shards(config, run.shards))
     threads = threads_of_rank(config, comm, shards)
     with limit_threads(threads):
@@ -273,6 +274,7 @@ def _build_reservoir(config: Config, shards: ShardReader) -> StateSource:
     check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config, len(shards.classes))
+    check_solved(config, shards.sample_shape)
     check_user_readout(config, shards.sample_shape, len(shards.classes))
     source = make_source(config, shards.sample_shape, device())
     _report_one_step(config, shards)

@@ -83,6 +83,16 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
     return kernels + kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
 
 
+def _autoencoders(config: Config, width: int, rows: int) -> float:
+    """Return the multiply-adds that solve the layers of an extreme learning machine; 0 for other readouts."""
+    if not config.readout.autoencodes:
+        return 0.0
+    units, layers = config.readout.hidden, config.readout.layers
+    inputs = [width, *[units] * (layers - 1)]
+    # X A, H'X and X beta' of each layer, H'H, and the decompositions.
+    return float(sum(rows * units * (3 * one + units / 2) + units * units * (one + units / 3) for one in inputs))
+
+
 def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
     """Return whether a training is too small for several threads.
 
@@ -101,5 +111,6 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
         # If there are fewer rows than features, the matrix of products between rows is decomposed.
         least = min(width, rows)
         once += least * (width * rows + DECOMPOSITION * least * least)
+    once += _autoencoders(config, width, rows)
     step = config.training.batch * _network_products(config, width)
     return once <= SMALL_ONCE and (not config.readout.trained or step <= SMALL_STEP)

@@ -88,7 +88,7 @@ CASES = [
      {"extractor.kernel_inputs": ["values"]}),
     ("extractor.kernels = 200 needs to be 336 or more for 3 inputs",
      {"extractor.kernels": 200, **KERNELS}, {"extractor.kernels": 336}),
-    ("extractor.kind = 'kernels' needs readout.kind = 'ridge' or 'network'",
+    ("extractor.kind = 'kernels' needs readout.kind = 'network', 'ridge' or 'elm'",
      {"readout.kind": "gru", "reservoir.reduction": ["all"], **KERNELS}, {"readout.kind": "ridge"}),
     ("search.evaluation = 'train' needs another readout.kind than 'ridge'",
      {"search.evaluation": "train", "readout.kind": "ridge"}, {"search.evaluation": "ridge"}),
@@ -145,11 +145,12 @@ CASES = [
      {"search.space.relu_slope": BOUNDS, "search.evaluation": "train", "readout.kind": "lstm",
       "reservoir.reduction": ["all"]}, {"readout.kind": "network"}),
     *[
-        (f"search.space.{name} needs readout.kind = 'network', 'lstm', 'gru', 'transformer' or 'convolution'",
+        (f"search.space.{name} needs readout.kind = 'network',{elm} 'lstm', 'gru', 'transformer' or 'convolution'",
          {f"search.space.{name}": bounds, "search.evaluation": "train", "readout.kind": "mine:Readout"},
          {"readout.kind": "network"})
-        for name, bounds in (
-            ("hidden", INTEGERS), ("outputs", INTEGERS), ("readout_layers", INTEGERS), ("dropout", BOUNDS),
+        for name, bounds, elm in (
+            ("hidden", INTEGERS, " 'elm',"), ("outputs", INTEGERS, ""), ("readout_layers", INTEGERS, " 'elm',"),
+            ("dropout", BOUNDS, ""),
         )
     ],
     ("search.space.readout_activation needs readout.kind = 'network'",
@@ -167,6 +168,16 @@ CASES = [
     ("search.space.outputs needs choices that are multiples of readout.heads",
      {"search.space.outputs": INTEGERS, "search.evaluation": "train", "readout.kind": "transformer",
       "reservoir.reduction": ["all"]}, {"search.space.outputs": {"choices": [8, 16]}}),
+    *[
+        (f"search.space.{name} needs another readout.kind than 'ridge' or 'elm'",
+         {f"search.space.{name}": bounds, "search.evaluation": "train", "readout.kind": "elm"},
+         {"readout.kind": "network"})
+        for name, bounds in (("learning_rate", BOUNDS), ("weight_decay", BOUNDS), ("batch", INTEGERS))
+    ],
+    ("search.space.elm_penalty needs readout.kind = 'elm'",
+     {"search.space.elm_penalty": BOUNDS, "search.evaluation": "train"}, {"readout.kind": "elm"}),
+    ("readout.bands = 'separate' needs reservoir.kind = 'none'",
+     {"readout.bands": "separate", "readout.kind": "elm", "search.generations": 0}, {"reservoir.kind": "none"}),
     ("search.space.batch needs training.global_batch = 0",
      {"search.space.batch": INTEGERS, "search.evaluation": "train", "training.global_batch": 64},
      {"training.global_batch": 0}),

@@ -75,6 +75,7 @@ def is_integer(name: str) -> bool:
 
 def test_the_dimensions_of_the_readout():
     expected = "learning_rate relu_slope hidden weight_decay readout_layers readout_activation outputs dropout batch"
+    expected += " elm_penalty"
     assert list(READOUT_DIMENSIONS) == expected.split()
 
 

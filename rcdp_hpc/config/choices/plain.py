@@ -270,7 +270,7 @@ PLAIN_TABLES = (
         "search.evaluation",
         (
             Choice("ridge", "solve the readout by ridge regression"),
-            Choice("train", "train the readout for search.epochs epochs", keys=("search.epochs",)),
+            Choice("train", "train the readout for search.epochs epochs, or solve it (elm)", keys=("search.epochs",)),
             Choice("function", "call your own function (search.function)", keys=("search.function",)),
         ),
     ),
@@ -290,6 +290,13 @@ PLAIN_TABLES = (
                 "by the error of every original row, left out of the fit (states of all rows in memory of rank 0)",
             ),
             Choice("validation", "by the error on the validation rows"),
+        ),
+    ),
+    ChoiceTable(
+        "readout.bands",
+        (
+            Choice("joined", "one machine reads all features"),
+            Choice("separate", "one machine for each band, and the mean of their scores"),
         ),
     ),
     ChoiceTable(

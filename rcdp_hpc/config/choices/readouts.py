@@ -13,8 +13,10 @@ class ReadoutChoice(Choice):
 
     Attributes
     ----------
-    trained : bool
-        Gradient steps train the readout; False if it is solved.
+    solver : str
+        The class that solves the readout without gradients, as ``module:Class``; empty if gradient steps train it.
+    linear : bool
+        The readout is linear in the states, and has no other weights.
     stepwise : bool
         The readout reads states step by step, so that it needs several of them.
     warm_start : bool
@@ -23,13 +25,20 @@ class ReadoutChoice(Choice):
         The readout has no more work than the layers of eq. 10 and 11; the choice of the number of threads uses that.
     """
 
-    trained: bool = True
+    solver: str = ""
+    linear: bool = False
     stepwise: bool = False
     warm_start: bool = False
     dense: bool = False
 
+    @property
+    def trained(self) -> bool:
+        """Whether gradient steps train the readout; False if it is solved."""
+        return not self.solver
+
 
 _PACKAGE = "rcdp_hpc.networks.readouts"
+_SOLVERS = "rcdp_hpc.training.solve"
 _WIDTHS = ("readout.outputs", "readout.hidden", "readout.dropout")
 _LAYERS = (*_WIDTHS, "readout.layers")
 _READOUTS = (
@@ -42,7 +51,27 @@ _READOUTS = (
         dense=True,
     ),
     ReadoutChoice(
-        "ridge", "linear, solved by ridge regression", f"{_PACKAGE}.ridge:RidgeNetwork", trained=False, dense=True
+        "ridge",
+        "linear, solved by ridge regression",
+        f"{_PACKAGE}.ridge:RidgeNetwork",
+        solver=f"{_SOLVERS}.ridge_solver:RidgeSolver",
+        linear=True,
+        dense=True,
+    ),
+    ReadoutChoice(
+        "elm",
+        "deep extreme learning machine: a stack of autoencoders, each solved, and a linear readout of them",
+        f"{_PACKAGE}.elm:ELMReadout",
+        (
+            "readout.hidden",
+            "readout.layers",
+            "readout.activation",
+            "readout.relu_slope",
+            "readout.elm_penalty",
+            "readout.bands",
+        ),
+        solver=f"{_SOLVERS}.elm_solver:ELMSolver",
+        dense=True,
     ),
     ReadoutChoice("lstm", "LSTM over the kept states", f"{_PACKAGE}.lstm:LSTMReadout", _LAYERS, stepwise=True),
     ReadoutChoice("gru", "GRU over the kept states", f"{_PACKAGE}.gru:GRUReadout", _LAYERS, stepwise=True),

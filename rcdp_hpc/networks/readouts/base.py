@@ -60,15 +60,22 @@ class Readout(Network):
     def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised features (rows, features)."""
 
-    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: int) -> None:
+    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: float) -> None:
         """Set the standardisation of the features; parameters as `Network.standardise`."""
         if self.feature_shape.raw:
             # Input pixels that are seldom lit would get a huge scale, so all pixels share one.
-            sums, squares = sums.mean().expand_as(sums), squares.mean().expand_as(squares)
+            sums, squares = self.shared_mean(sums), self.shared_mean(squares)
         mean = sums / rows
         deviation = (squares / rows - mean * mean).clamp_min(0).sqrt()
         self.state_mean.copy_(mean.float())
         self.state_scale.copy_((1 / (deviation + LEAST_DEVIATION)).float())
+
+    def shared_mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values, shape (features,), each replaced by the mean over the inputs that share one standardisation.
+
+        Without a reservoir these are all inputs.
+        """
+        return values.mean().expand_as(values)
 
     def drop(self, hidden: torch.Tensor, rng: SampleRng | None, layer: int) -> torch.Tensor:
         """Return hidden values (rows, units) with some units dropped; each layer of a network has its own number."""

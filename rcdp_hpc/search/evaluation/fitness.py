@@ -305,6 +305,7 @@ class ReservoirFitness(Fitness):
             classes=data.classes,
             epochs=self.config.search.epochs,
             seed=self.config.run.seed,
+            validation_labels=torch.tensor(data.y_val, dtype=torch.int64),
             before_step=clock.check,
         )
         return error_and_accuracy(scores, data.y_val)

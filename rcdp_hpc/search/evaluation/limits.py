@@ -19,6 +19,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
+from rcdp_hpc.training.checks import elm_bytes
 
 MEMORY_STEP = 64 * MIB  # the memory that a rank uses is rounded up to a multiple
 
@@ -97,7 +98,8 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     It includes the matrices of the reservoir (for the states, sparse, and dense for the eigenvalues by LAPACK), one
     block of states, and the largest of: the Gram sums, their copy for the solution and the states of validation rows;
     for leave-one-out the states of all rows; with ``search.evaluation = "train"`` the states of all rows, and again in
-    float64. Without a reservoir there are no matrices, and the states are the sequences.
+    float64, or the sums of an extreme learning machine. Without a reservoir there are no matrices, and the states are
+    the sequences.
 
     Parameters
     ----------
@@ -112,7 +114,11 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     nodes = 0 if config.reservoir.kind == "none" else config.reservoir.nodes
     inputs = prepared_features(config.reservoir, shape[1])
     block = (config.reservoir.batch_rows or DEFAULT_BATCH_ROWS) * (12 * width + 20 * (nodes + inputs))
-    if config.search.evaluation == "train":
+    if config.search.evaluation == "train" and config.readout.autoencodes:
+        # A step of wavelet packets is a band.
+        bands = shape[0] if config.readout.bands == "separate" else 1
+        fit = rows * width * 4 + elm_bytes(config.readout, width, bands)
+    elif config.search.evaluation == "train":
         fit = rows * width * (4 + 8 + 8) + _network_bytes(config, width, shape[0], rows)
     else:
         fit = 3 * 8 * width * (width + classes)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_class
+from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.left_out import LeftOut, left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import (
@@ -35,7 +36,7 @@ from rcdp_hpc.reservoir.ridge import (
     score_moments,
     solve,
 )
-from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
+from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 
@@ -115,6 +116,9 @@ class RowSource:
         number of ranks. `validation` may be called several times.
     gather : callable
         Returns all rows on rank 0 and None on other ranks. Collective.
+    bound : float or None
+        Largest absolute value of a feature; with it, sums are the same bits for any number of ranks. None if there is
+        no bound.
     """
 
     width: int
@@ -125,6 +129,14 @@ class RowSource:
     partitions: Callable[[], Iterable[Blocks]]
     validation: Callable[[], Iterable[Blocks]]
     gather: Callable[[], GatheredRows | None]
+    bound: float | None = None
+
+
+def feature_bound(config: Config) -> float | None:
+    """Return an upper bound of the absolute value of every feature that the readout reads; None if there is none."""
+    if config.reservoir.kind != "none":
+        return load_activation(config.reservoir.activation).bound
+    return extractor_class(config.extractor.kind).bound
 
 
 def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_validation: bool = True) -> RidgeFit:
@@ -307,7 +319,7 @@ def _by_validation(
     started = time.perf_counter()
     origin = run_on_root(comm, lambda: _origin(source)) if config.readout.ridge_precision == "single" else None
     source = _shifted(source, origin)
-    bound = _bound_of_sums(config, source.rows + source.validation_rows)
+    bound = largest_sum(source.bound, source.rows + source.validation_rows)
     if bound is not None and origin is not None:
         bound *= 4  # abs(feature - origin) is at most twice the bound of a feature
     if bound is not None and weights is not None:
@@ -378,14 +390,6 @@ def _shifted(source: RowSource, origin: NDArray[np.float32] | None) -> RowSource
 def _report_errors(errors: dict[float, float], which: str) -> None:
     listed = ", ".join(f"{penalty:g}: {errors[penalty]:.4g}" for penalty in sorted(errors))
     log.info("ridge: squared error %s after scaling, by penalty: %s", which, listed)
-
-
-def _bound_of_sums(config: Config, rows: int) -> float | None:
-    """Return an upper bound of the absolute value of every sum over the rows; None if features are unbounded."""
-    if config.reservoir.kind != "none":
-        return bound_of_sums(config.reservoir.activation, rows)
-    farthest = extractor_class(config.extractor.kind).bound
-    return None if farthest is None else rows * farthest**2
 
 
 def _report_unsolved(config: Config, errors: dict[float, float]) -> None:

@@ -20,7 +20,15 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.partition.batches import BatchPlan
-from rcdp_hpc.training.solve.ridge_fit import ORIGINAL, SYNTHETIC, VALIDATION, Blocks, GatheredRows, RowSource
+from rcdp_hpc.training.solve.ridge_fit import (
+    ORIGINAL,
+    SYNTHETIC,
+    VALIDATION,
+    Blocks,
+    GatheredRows,
+    RowSource,
+    feature_bound,
+)
 from rcdp_hpc.training.states.cache import CachedStates, state_blocks
 from rcdp_hpc.training.states.shifts import shifts_within
 
@@ -59,12 +67,17 @@ def streamed_source(
     rows, counts = shards.rows("train") * len(shifts), shards.class_counts("train") * len(shifts)
     return RowSource(
         reservoir.width, len(shards.classes), rows, shards.rows("validation"), counts,
-        lambda: partitions("train"), lambda: partitions("validation"), gather,
+        lambda: partitions("train"), lambda: partitions("validation"), gather, feature_bound(config),
     )  # fmt: skip
 
 
 def cached_source(
-    comm: Communicator, shards: ShardReader, states: tuple[CachedStates, CachedStates], plan: BatchPlan, batch_rows: int
+    config: Config,
+    comm: Communicator,
+    shards: ShardReader,
+    states: tuple[CachedStates, CachedStates],
+    plan: BatchPlan,
+    batch_rows: int,
 ) -> RowSource:
     """Return rows with cached states: each rank's partitions of the training rows, and its validation rows."""
     train, validation = states
@@ -84,7 +97,7 @@ def cached_source(
     return RowSource(
         train.states.shape[1], len(shards.classes), shards.rows("train"), shards.rows("validation"),
         shards.class_counts("train"), lambda: (blocks(*bounds) for bounds in _local_bounds(plan, shards.rows("train"))),
-        lambda: [validation.blocks(batch_rows)], gather,
+        lambda: [validation.blocks(batch_rows)], gather, feature_bound(config),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A short training of the readout in one process, with which the search evaluates a candidate."""
+"""A short training, or the solution, of the readout in one process, with which the search evaluates a candidate."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve.candidate_solution import CandidateRows, solved_scores
 
 
 def fit_readout(
@@ -29,9 +30,10 @@ def fit_readout(
     classes: int,
     epochs: int,
     seed: int,
+    validation_labels: torch.Tensor,
     before_step: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Train a readout for a few epochs and return what its loss drives to one-hot, on the validation rows.
+    """Train a readout for a few epochs, or solve it, and return what approximates one-hot on the validation rows.
 
     Parameters
     ----------
@@ -47,19 +49,24 @@ def fit_readout(
         Sections ``readout``, ``loss``, ``optimizer``, ``partition`` and ``training``. The learning rate is constant.
     classes, epochs, seed : int
         Number of classes; epochs; seed of weights, shuffles and dropout.
+    validation_labels : torch.Tensor, shape (validation rows,), int64
+        Class indices of the validation rows. They choose the ridge penalty of a readout that is solved.
     before_step : callable
-        Called before each step; an error that it raises ends the training.
+        Called before each step or block of rows; an error that it raises ends the training.
 
     Returns
     -------
     ndarray, shape (validation rows, classes), float64
-        `Loss.driven`: the probabilities, or with eq. 12 the scores.
+        `Loss.driven`: the probabilities, or with eq. 12 the scores. Of a readout that is solved, the scores.
 
     Raises
     ------
     CandidateError
-        If the loss is not finite.
+        If the loss is not finite, or the readout cannot be solved.
     """
+    if not config.readout.trained:
+        given = CandidateRows(features, labels, validation_features, validation_labels, classes)
+        return solved_scores(config, given, feature_shape, seed, before_step)
     network = build_readout(config, feature_shape, classes, seed)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))

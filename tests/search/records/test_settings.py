@@ -33,6 +33,10 @@ OTHER_VALUES = {
     "readout__hidden": 11,
     "readout__relu_slope": 0.25,
     "readout__dropout": 0.5,
+    "readout__elm_penalty": 3.0,
+    "readout__bands": "separate",
+    "readout__ridge_penalties": [0.5],
+    "readout__ridge_precision": "double",
     "loss__kind": "focal",
     "loss__focal_gamma": 1.0,
     "loss__label_smoothing": 0.1,
@@ -53,9 +57,7 @@ OTHER_VALUES = {
 # Keys of the recorded sections that the short training does not read.
 UNUSED = {
     "readout__warm_start",
-    "readout__ridge_penalties",
     "readout__ridge_selection",
-    "readout__ridge_precision",
     "optimizer__rate_scaling",
     "optimizer__ema",
 }
@@ -144,8 +146,9 @@ def test_the_short_training_reads_no_other_key(training):
     states = torch.rand(16, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(16) % 2
     fit_readout(
-        states, FeatureShape(1, 2, 4), labels, states, config=Watched(config, seen), classes=2, epochs=1, seed=1
-    )
+        states, FeatureShape(1, 2, 4), labels, states, config=Watched(config, seen), classes=2, epochs=1, seed=1,
+        validation_labels=labels,
+    )  # fmt: skip
     assert {"readout.kind", "optimizer.kind", "loss.kind"} <= seen
     assert [key for key in seen if not {key, key.partition(".")[0]} & set(settings.TRAINING_KEYS)] == []
 

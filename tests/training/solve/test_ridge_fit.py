@@ -27,6 +27,7 @@ from rcdp_hpc.training.solve.ridge_fit import (
     GatheredRows,
     RidgeFit,
     RowSource,
+    feature_bound,
     fit_ridge,
     left_out_suits,
     replacement_weights,
@@ -64,7 +65,7 @@ class Rows:
     def gathered(self) -> GatheredRows:
         return GatheredRows(self.states, self.labels, self.origins)
 
-    def source(self, comm: Communicator) -> RowSource:
+    def source(self, comm: Communicator, bound: float = 1.0) -> RowSource:
         plan = BatchPlan(ROWS, 32, 12, comm.rank, comm.size, 1)
 
         def partitions(first: int, rows: int):
@@ -76,7 +77,7 @@ class Rows:
         return RowSource(
             WIDTH, CLASSES, ROWS, JUDGED, np.bincount(self.labels[:ROWS], minlength=CLASSES),
             lambda: partitions(0, ROWS), lambda: partitions(ROWS, JUDGED),
-            lambda: self.gathered() if comm.is_root else None,
+            lambda: self.gathered() if comm.is_root else None, bound,
         )  # fmt: skip
 
 
@@ -112,7 +113,10 @@ def test_codes_without_a_reservoir_are_summed_to_the_same_bits_on_any_number_of_
         "readout": {**readout, "ridge_selection": "validation"},
     }
     config = parse_config(tree, "(of a test)")
-    found = [Ranks(size).run(lambda comm: fit_ridge(config, comm, rows.source(comm))) for size in (1, 2, 3, 7)]
+    found = [
+        Ranks(size).run(lambda comm: fit_ridge(config, comm, rows.source(comm, feature_bound(config))))
+        for size in (1, 2, 3, 7)
+    ]
     assert {bits(fit) for fits in found for fit in fits} == {bits(found[0][0])}
 
 

@@ -1,0 +1,119 @@
+"""The training stage of a readout that is solved: from shards to a model, on all ranks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rcdp_hpc.config import TRAINING_SECTIONS, Config, refuse_other_settings, settings_that_matter
+from rcdp_hpc.data.shards.reader import ShardReader
+from rcdp_hpc.data.shards.repair import replaced_files
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.networks.learned_source import learned_of
+from rcdp_hpc.reservoir.identity_source import StateSource
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree_on_root
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve.elm_rows import room_for_states, stored
+from rcdp_hpc.training.solve.layer_file import LayerFile
+from rcdp_hpc.training.solve.ridge import outcome
+from rcdp_hpc.training.solve.ridge_rows import streamed_source
+from rcdp_hpc.training.solve.solver import solver_of
+
+# Bytes of a number of the states that are stored.
+STATE_BYTES = 4
+
+log = logging.getLogger(__name__)
+
+
+def solve_readout(
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardReader,
+    reservoir: StateSource,
+    plan: BatchPlan,
+    threads: int,
+) -> dict[str, Any]:
+    """Run the training stage for a readout that is solved. Collective.
+
+    Returns
+    -------
+    dict
+        Left-out or validation accuracy, penalty, replaced shards, ranks, threads.
+    """
+    settings = settings_that_matter(config, ("run", "data", *TRAINING_SECTIONS))
+    earlier = comm.broadcast(agree_on_root(comm, lambda: _earlier_result(config, run, settings)))
+    if earlier is not None:
+        log.info("the readout is solved already")
+        return dict(earlier)
+    solver = solver_of(config)
+    made_with = json.dumps({"settings": settings, "shards": shards.digest}, sort_keys=True)
+    file = LayerFile(run.train / "layers.pt", made_with)
+    rows = math.ceil((shards.rows("train") + shards.rows("validation")) / comm.size)
+    passes = solver.passes(config)
+    is_stored = passes > 1 and STATE_BYTES * rows * reservoir.width <= room_for_states(config, comm)
+    total = rows if is_stored else rows * passes
+    with Progress("states and sums", total, enabled=comm.is_root and config.run.progress) as progress:
+        source = streamed_source(config, comm, shards, reservoir, plan, progress)
+        if is_stored:
+            source = stored(source)
+        solution = solver.solve(
+            config, comm, source, reservoir.feature_shape, config.run.seed,
+            before_block=partial(signals.raise_if_stopped, "solving the readout"), file=file,
+        )  # fmt: skip
+    log.info(
+        "readout solved by %s: %s", solver.method, outcome(solution.judged_by, solution.accuracy, solution.penalties)
+    )
+    result = {
+        "epochs": 0,
+        "validation_accuracy": solution.accuracy,
+        "selected_by": solution.selected_by,
+        **_penalties(solution.penalties),
+        "ended": "the readout is solved",
+        "replaced": list(replaced_files(shards)),
+        "ranks": comm.size,
+        "threads": threads,
+    }
+
+    def write() -> None:
+        ModelFile.write(run.model, config, shards, solution.weights, learned_of(reservoir))
+        write_sealed(_result_path(config, run), {"settings": settings, "result": result})
+        file.remove()
+
+    agree_on_root(comm, write)
+    return result
+
+
+def _penalties(penalties: tuple[float, ...]) -> dict[str, Any]:
+    """Return the penalty for the result of the stage, or the list of those of several machines."""
+    return {"penalty": penalties[0]} if len(penalties) == 1 else {"penalties": list(penalties)}
+
+
+def _result_path(config: Config, run: RunDirectory) -> Path:
+    return run.train / f"{config.readout.kind}.json"
+
+
+def _earlier_result(config: Config, run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of an earlier solution with the same settings, if any; raise an error if settings differ."""
+    path = _result_path(config, run)
+    if not path.exists() or not os.path.lexists(run.model):
+        return None
+    try:
+        ModelFile.read(run.model)
+    except DataDamagedError as error:
+        log.warning("%s The readout is solved again.", error)
+        return None
+    content = read_sealed(path, "Solve the readout again with rcdp train --restart.")
+    refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")
+    return dict(content["result"])
