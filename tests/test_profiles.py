@@ -13,6 +13,7 @@ SMALL = [
     "training.epochs=2", "training.batch=64", "readout.hidden=16", "readout.outputs=16", "training.threads=1",
 ]  # fmt: skip
 SEARCHED = ["search.population=2", "search.generations=1"]
+SEARCHED_NODES = ["search.space.nodes.low=20", "search.space.nodes.high=60"]
 EXTRACTED = ["extractor.channels=[8]", "augment.crop=1"]
 OF_A_PROFILE = {
     "cifar10": EXTRACTED,
@@ -21,6 +22,9 @@ OF_A_PROFILE = {
     "mnist-convolution": EXTRACTED,
     "mnist-frozen": ["extractor.atoms=8", "extractor.patch=3"],
     "mnist-pixels": ["reservoir.steps=[]", "reservoir.states=4"],
+    "paper-cifar10": [*EXTRACTED[:1], *SEARCHED_NODES, f"data.class_keep_counts={[40, 80] * 5}"],
+    "paper-lstm": SEARCHED_NODES,
+    "paper-mnist": SEARCHED_NODES,
 }
 
 

@@ -29,6 +29,7 @@ from rcdp_hpc.config.paths import with_absolute_paths
 from rcdp_hpc.config.reference import reference_page
 from rcdp_hpc.config.values import items_of
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.space import searched_space
 
 
 def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
@@ -44,6 +45,7 @@ def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
         "mnist-pixels",
         "mnist-ridge",
         "paper-cifar10",
+        "paper-lstm",
         "paper-mnist",
         "series",
         "table",
@@ -63,26 +65,37 @@ def test_every_key_has_a_meaning():
             assert field.description, f"{section}.{name}"
 
 
-@pytest.mark.parametrize("name", ["paper-mnist", "paper-cifar10"])
-def test_the_paper_profiles_hold_table_2(name):
+@pytest.mark.parametrize("name", ["paper-mnist", "paper-cifar10", "paper-lstm"])
+def test_the_paper_profiles_have_the_values_of_table_2_and_the_search(name):
     config = load_config(name)
-    reservoir, training = config.reservoir, config.training
-    assert (reservoir.nodes, reservoir.activation, reservoir.density) == (1000, "sigmoid", 0.1)
-    assert (reservoir.spectral_radius, reservoir.leak) == (0.9, 1.0)
-    assert (config.optimizer.learning_rate, training.batch, training.epochs, training.loss_target) == (
-        1e-3,
-        64,
-        250,
-        1e-5,
-    )
+    reservoir, training, search = config.reservoir, config.training, config.search
+    assert (reservoir.kind, reservoir.nodes, reservoir.activation, reservoir.leak) == ("random", 1000, "sigmoid", 1.0)
+    assert (reservoir.density, reservoir.spectral_radius) == (0.1, 0.9)
+    assert (training.epochs, training.batch, training.loss_target) == (250, 64, 1e-5)
+    assert (config.optimizer.kind, config.optimizer.learning_rate, config.loss.kind) == ("adam", 1e-3, "eq12")
+    assert (config.data.balance, config.data.smote_neighbours) == ("smote", 7)
+    assert (search.optimizer, search.population, search.generations) == ("mfo", 50, 100)
+    assert (search.fitness, search.evaluation, search.density_target) == ("eq5", "train", 0.1)
+    assert search.density_weight > 0
+    # The first candidate has the values of Table 2.
+    space = searched_space(search)
+    start = space.decode(space.start(config))
+    table = {"nodes": 1000, "density": 0.1, "spectral_radius": 0.9, "learning_rate": 1e-3, "batch": 64}
+    assert {key: pytest.approx(start[key]) for key in table} == table
+    architecture = {"nodes", "layers", "states", "outputs", "hidden", "readout_layers"}
+    expected = {"nodes", "readout_layers"} if name == "paper-lstm" else architecture
+    assert architecture & set(space.names) == expected
 
 
-def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1():
-    search, data = load_config("paper-mnist").search, load_config("paper-mnist").data
-    assert (search.population, search.generations, data.smote_neighbours) == (50, 100, 7)
+def test_the_lstm_profile_has_100_components_and_128_units():
+    readout = load_config("paper-lstm").readout
+    assert (readout.kind, readout.outputs, readout.hidden) == ("lstm", 100, 128)
+
+
+def test_cifar10_has_the_uneven_images_of_table_1():
     data = load_config("paper-cifar10").data
-    training_images = 5000 * (1 - data.validation_fraction)
-    assert [round(training_images * share) for share in data.class_keep_fractions] == [300] * 10
+    assert data.class_keep_counts == [462, 213, 484, 623, 695, 558, 741, 625, 412, 525]
+    assert max(data.class_keep_counts) <= 5000 * (1 - data.validation_fraction)
 
 
 @pytest.mark.parametrize(
