@@ -327,9 +327,14 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from rcdp_hpc.cli.runs import reported_run
+    from rcdp_hpc.comparison.report.files import is_comparison
+    from rcdp_hpc.comparison.report.page import write_comparison_report
     from rcdp_hpc.evaluation.report.write import write_report
 
-    path, problems = write_report(reported_run(options.run), options.to)
+    if is_comparison(options.run):
+        path, problems = write_comparison_report(RunDirectory(options.run), options.to)
+    else:
+        path, problems = write_report(reported_run(options.run), options.to)
     for problem in problems:
         (log.error if problem.damaged else log.warning)("the report is incomplete: %s", problem.message)
     print(path)

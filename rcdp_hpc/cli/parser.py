@@ -231,7 +231,10 @@ def _add_tools(commands: Any) -> None:
     status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
     report = _add(commands, "report", "write one HTML file about a run, finished or not")
     report.add_argument(
-        "run", type=path, metavar="RUN", help="a run directory, or the folder of a cross-validation or a job array"
+        "run",
+        type=path,
+        metavar="RUN",
+        help="a run directory, or the folder of a cross-validation, job array or comparison",
     )
     report.add_argument("--to", type=path, metavar="FILE", help="HTML file to write; default: RUN/report/index.html")
     _add_submit(commands)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from rcdp_hpc.evaluation.report.axes import Scale, scale_of, thinned
 from rcdp_hpc.evaluation.report.html import Html, join, tag
-from rcdp_hpc.runtime.text import plain_name, shorten
+from rcdp_hpc.runtime.text import display_width, plain_name, shorten
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
 MOST_POINTS = 400
 BAR = 17
-NAME_COLUMNS = 18
+# Of a name next to a bar; a column of the font is at most so many units wide.
+NAME_COLUMNS, COLUMN = 18, 7.0
 # Okabe and Ito: distinguishable for colour-blind readers.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a4a93", "#666666", "#b8860b")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
@@ -117,7 +118,7 @@ def legend_of(names: Sequence[str], bars: bool = False) -> Html:
         return Html("")
     entries = []
     for number, name in enumerate(names):
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+        colour, dash = _stroke(number)
         if bars:
             sample = tag("rect", x=1, y=1, width=12, height=10, class_=f"bar{number % 3}")
         else:
@@ -171,7 +172,7 @@ def line_chart(
 
 
 def _drawn_line(plane: Plane, line: Line, number: int) -> list[Html]:
-    colour = COLOURS[number % len(COLOURS)]
+    colour, dash = _stroke(number)
     commands, before = [], False
     chosen = thinned(len(line.x), MOST_POINTS)
     for place in chosen:
@@ -185,7 +186,7 @@ def _drawn_line(plane: Plane, line: Line, number: int) -> list[Html]:
         else:
             commands.append(f"H{x}V{y}" if line.steps else f"L{x} {y}")
         before = True
-    style = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": DASHES[number % len(DASHES)] or None}
+    style = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": dash or None}
     parts = [tag("path", d="".join(commands), fill="none", **style)]
     if len(chosen) <= 25:
         parts.append(dots([(line.x[at], line.y[at]) for at in chosen], plane, colour, 2.5))
@@ -201,6 +202,11 @@ def dots(points: Sequence[tuple[float, float | None]], plane: Plane, colour: str
     }
     path = "".join(f"M{x} {y}h0" for x, y in places)
     return tag("path", d=path, stroke=colour, stroke_width=_n(2 * size), stroke_linecap="round", fill="none")
+
+
+def _stroke(number: int) -> tuple[str, str]:
+    """Return colour and dashes of a line; no two of 36 lines have both in common."""
+    return COLOURS[number % len(COLOURS)], DASHES[(number + number // len(COLOURS)) % len(DASHES)]
 
 
 def _drawn_mark(plane: Plane, x: float, y: float, text: str) -> list[Html]:
@@ -255,12 +261,13 @@ def scatter(
 def bar_chart(fact: str, caption: str, label: str, names: Sequence[str], kinds: Sequence[Bars]) -> Html:
     """Return horizontal bars, one for each name, with the kinds stacked, and the total after each bar."""
     totals = [sum(values) for values in zip(*(kind.values for kind in kinds), strict=True)]
-    left, height = 110, TOP + BAR * len(names) + BOTTOM
+    names, left = names_beside(names)
+    height = TOP + BAR * len(names) + BOTTOM
     scale = scale_of([*totals, 0.0], left, WIDTH - 50, zero=True)
     parts = []
     for place, name in enumerate(names):
         top, at = TOP + BAR * place, 0.0
-        parts.append(svg_text(shorten(plain_name(name), NAME_COLUMNS, "…"), left - 6, top + BAR - 5, "end"))
+        parts.append(svg_text(name, left - 6, top + BAR - 5, "end"))
         for number, kind in enumerate(kinds):
             start, end = scale(at), scale(at + kind.values[place])
             at += kind.values[place]
@@ -299,7 +306,8 @@ def interval_chart(
     points : sequence of sequence of float
         Single results of each name, drawn as small rings.
     """
-    left, bottom = 110, TOP + BAR * len(names)
+    names, left = names_beside(names)
+    bottom = TOP + BAR * len(names)
     shown = [*(x for one in intervals for x in one), *(x for some in points for x in some)]
     scale = Scale(*limits, left, WIDTH - 24) if limits else scale_of(shown, left, WIDTH - 24)
     parts = []
@@ -308,7 +316,7 @@ def interval_chart(
         parts.append(svg_text(text, scale(value), bottom + 15, "middle"))
     for place, (name, (low, value, high)) in enumerate(zip(names, intervals, strict=True)):
         middle = TOP + BAR * place + BAR / 2
-        parts.append(svg_text(shorten(plain_name(name), NAME_COLUMNS, "…"), left - 6, middle + 4, "end"))
+        parts.append(svg_text(name, left - 6, middle + 4, "end"))
         for single in points[place] if points else ():
             parts.append(tag("circle", cx=_n(scale(single)), cy=_n(middle), r=3, class_="ring"))
         if math.isfinite(low) and math.isfinite(high):
@@ -318,6 +326,12 @@ def interval_chart(
             parts.append(tag("circle", cx=_n(scale(value)), cy=_n(middle), r=3.5, class_="point"))
     parts.append(svg_text(label, (left + WIDTH - 24) / 2, bottom + 31, "middle"))
     return picture(fact, caption, parts, bottom + 38)
+
+
+def names_beside(names: Sequence[str]) -> tuple[list[str], float]:
+    """Return names shortened for the left side of a picture, and the place where they end."""
+    short = [shorten(plain_name(name), NAME_COLUMNS, "…") for name in names]
+    return short, 12 + COLUMN * max([5, *map(display_width, short)])
 
 
 def svg_text(text: str, x: float, y: float, anchor: str, class_: str | None = None) -> Html:

@@ -26,7 +26,7 @@ def digests(files: RunFiles) -> Html:
               (run.report / "summary.json", "results of the test"))  # fmt: skip
     for path, meaning in sealed:
         if path.is_file():
-            rows.append((_local(files, path), meaning, "key sha256 in it", code(str(_recorded(path)))))
+            rows.append((_local(files, path), meaning, "key sha256 in it", code(str(recorded_digest(path)))))
     if files.index is not None:
         rows.append(
             (
@@ -66,7 +66,8 @@ def _local(files: RunFiles, path: Path) -> str:
     return str(path.relative_to(files.run.path))
 
 
-def _recorded(path: Path) -> Any:
+def recorded_digest(path: Path) -> Any:
+    """Return the digest that a sealed file contains; a text that says so if it cannot be read."""
     try:
         content = read_json_file(path)
     except Exception as error:  # the reason is among the problems of the report

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.evaluation.report.axes import Scale
-from rcdp_hpc.evaluation.report.charts import WIDTH, picture, svg_text
+from rcdp_hpc.evaluation.report.charts import COLUMN, WIDTH, picture, svg_text
 from rcdp_hpc.evaluation.report.html import Html, tag
 from rcdp_hpc.runtime.text import display_width, plain_name, shorten
 
@@ -32,7 +32,7 @@ def heat_map(fact: str, confusion: NDArray[np.int64], classes: Sequence[str]) ->
     pooled, block = pooled_by_maximum(shares)
     has_names = len(classes) <= NAMED_CLASSES
     names = [shorten(plain_name(name), NAME_COLUMNS, "…") for name in classes] if has_names else []
-    margin = 30 + max([6 * display_width(name) for name in names], default=24)
+    margin = 30 + max([COLUMN * display_width(name) for name in names], default=24.0)
     side = WIDTH - margin - 8
     cell = side * block / len(classes)
     parts = [tag("rect", x=margin, y=8, width=side, height=side, fill=_colour(0.0))]
@@ -95,7 +95,7 @@ def _names_and_counts(
     for place, name in enumerate(names):
         middle = (place + 0.5) * cell
         parts.append(svg_text(name, margin - 5, 8 + middle + 4, "end"))
-        if max(map(display_width, names)) * 6 > cell:
+        if max(map(display_width, names)) * COLUMN > cell:
             across = f"translate({margin + middle + 4:.1f} {8 + side + 8:.1f}) rotate(-60)"
             parts.append(tag("text", name, transform=across, text_anchor="end"))
         else:

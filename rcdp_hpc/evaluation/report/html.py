@@ -103,7 +103,7 @@ def table(
     for first, *others in rows:
         cells = [tag("td", cell(value), class_=kind) for value, kind in zip(others, kinds[1:], strict=True)]
         body.append(tag("tr", tag("th", cell(first), scope="row"), *cells))
-    content = tag("table", tag("caption", caption), tag("thead", tag("tr", *titles)), tag("tbody", *body))
+    content = tag("table", tag("caption", tag("span", caption)), tag("thead", tag("tr", *titles)), tag("tbody", *body))
     # A region that can be reached by keyboard, since it scrolls on narrow screens.
     kind = "scroll tall" if tall else "scroll"
     return tag("div", content, class_=kind, tabindex="0", role="region", aria_label=_plain(caption))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from rcdp_hpc.evaluation.report.asked import asked
 from rcdp_hpc.evaluation.report.charts import interval_chart, side_by_side
 from rcdp_hpc.evaluation.report.checking import how_to_verify, message_list
 from rcdp_hpc.evaluation.report.data import data
-from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, number, paragraph, percent, table, tag
+from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, number, paragraph, percent, table
 from rcdp_hpc.evaluation.report.intervals import wilson
+from rcdp_hpc.evaluation.report.links import report_link
 from rcdp_hpc.evaluation.report.page import Section, render
 from rcdp_hpc.evaluation.report.run_files import LogMessage, Problem, RunFiles
 from rcdp_hpc.evaluation.report.text import command, counted, duration, moment
@@ -128,20 +128,6 @@ def _asked(parts: Parts) -> Html:
         parts.whole.states.update(parts.runs[0].states)
         return asked(parts.whole)
     return asked(parts.runs[0])
-
-
-def report_link(page: Path, report: Path, text: str) -> Html:
-    """Return a relative link from a page to the report of a run, which survives a move; text if it is missing."""
-    if not report.is_file():
-        return join(text)
-    target = os.path.relpath(report.absolute(), page.absolute().parent)
-    return tag("a", text, href="/".join(_quoted(step) for step in Path(target).parts))
-
-
-def _quoted(step: str) -> str:
-    from urllib.parse import quote
-
-    return quote(step, safe="")
 
 
 def _parts(parts: Parts) -> Html:

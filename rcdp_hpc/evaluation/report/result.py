@@ -98,8 +98,9 @@ def _judgement(test: Record) -> list[Html]:
         difference = 100 * (test["accuracy"] - ridge["accuracy"])
         low, high = wilson(test["correct"], test["samples"])
         inside = low <= ridge["accuracy"] <= high
-        more = "more" if difference >= 0 else "less"
-        text = f"The model has {abs(difference):.2f} percentage points {more} than ridge regression"
+        more = "more" if difference > 0 else "less"
+        text = f"The model has an accuracy {abs(difference):.2f} percentage points {more} than ridge regression"
+        text = text if difference else "The model has the accuracy of ridge regression"
         texts.append(
             f"{text}; the accuracy of ridge regression is {'within' if inside else 'outside'} the model's interval."
         )

@@ -12,7 +12,7 @@ from rcdp_hpc import crossvalidate
 from rcdp_hpc.cli import main
 from rcdp_hpc.config import load_config
 from rcdp_hpc.evaluation.confusion import result_of_test
-from rcdp_hpc.evaluation.report.parts_report import report_link
+from rcdp_hpc.evaluation.report.links import report_link
 from rcdp_hpc.runtime.command_line import current_command
 from rcdp_hpc.runtime.rundir import RunDirectory
 
