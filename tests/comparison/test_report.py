@@ -36,7 +36,7 @@ def test_tables_have_the_values_of_the_comparison(tmp_path):
     assert rows["<b>"][:2] == ["1 of 2 (failed: 1)", "50.00 %"]
     assert rows["ridge"][-1] == "0.1409"
     assert "mfo has the highest mean test accuracy, 92.00 ± 2.83 % (2 of 2 cells), followed by ridge with" in page.text
-    assert "(p = 0.1409)" in page.text
+    assert "(p = 0.1409, corrected by Holm)" in page.text
     assert ["ridge", "20 s", "10 s", "30 s", "1"] in page.rows
     assert ["ridge", "+9.00 points", "2", "paired t-test", "9", "0.0704", "0.1409", ""] in page.rows
     assert "seed-1: prepare 1.5 s" in page.text

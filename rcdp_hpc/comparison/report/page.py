@@ -135,7 +135,7 @@ def sentence(comparison: Comparison) -> str:
             (one for one in comparison.tests if {one.first, one.other} == pair and (one.budget, one.arm) == group), None
         )
         if test is not None and test.p_holm is not None:
-            text += f" (p = {tables.p_text(test)})".replace("= <", "<")
+            text += f" (p = {tables.p_text(test)}, corrected by Holm)".replace("= <", "<")
     return f"{text}."
 
 

@@ -17,8 +17,8 @@ from rcdp_hpc.search.records.best import format_value
 TITLES = {
     "accuracy": "test accuracy",
     "macro_f1": "macro F1",
-    "balanced_accuracy": "balanced accuracy",
-    "validation_accuracy": "validation accuracy",
+    "balanced_accuracy": "balanced",
+    "validation_accuracy": "validation",
     "evaluations": "evaluations",
     "parameters": "parameters",
 }

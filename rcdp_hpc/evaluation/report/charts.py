@@ -113,8 +113,8 @@ def picture(fact: str, caption: str, parts: Sequence[Html], height: float = HEIG
 
 
 def legend_of(names: Sequence[str], bars: bool = False) -> Html:
-    """Return the legend of lines or bars, outside the picture; empty for one name."""
-    if len(names) < 2:
+    """Return the legend of lines or bars, outside the picture; empty for bars of one kind."""
+    if bars and len(names) < 2:
         return Html("")
     entries = []
     for number, name in enumerate(names):
