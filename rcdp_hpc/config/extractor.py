@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from rcdp_hpc.config.choices import EXTRACTORS, extractor_choice
-from rcdp_hpc.config.section import Section, positive_entries
+from rcdp_hpc.config.choices import EXTRACTORS, MODEL_EXTRACTORS, UNREAD_MODEL, extractor_choice
+from rcdp_hpc.config.section import PATH, RESUMABLE, Section, positive_entries
 
 KernelInput = Literal["values", "differences", "standardised"]
 KERNEL_INPUTS: tuple[KernelInput, ...] = ("values", "differences", "standardised")
@@ -20,6 +20,20 @@ class ExtractorSection(Section):
         "none",
         description="the part that turns a sample into a sequence",
     )
+    model: str = Field(
+        "",
+        description="model.pt, or the run directory of the model, with the trained extractor that is frozen; it is "
+        "copied into the run directory",
+        json_schema_extra=RESUMABLE | PATH,
+    )
+    model_kind: Annotated[str, AfterValidator(MODEL_EXTRACTORS.accepted)] = Field(
+        UNREAD_MODEL,
+        description="kind of the extractor in the model; set from the model, as are the keys of that kind",
+    )
+    model_shape: list[int] = Field(
+        default_factory=list, description="shape of the samples of the model; set from the model"
+    )
+    model_sha256: str = Field("", description="SHA-256 of the model file; set from the model")
     channels: list[int] = Field(
         default_factory=lambda: [64, 128, 256],
         min_length=1,

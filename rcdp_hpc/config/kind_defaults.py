@@ -201,6 +201,8 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     defaults: dict[str, Any] = {"search.generations": 0, "extractor.kind": extractor}
     if extractor_choice(extractor).trained:
         return {**defaults, "readout.kind": "network", **_trained_readout()}
+    if extractor == "pretrained":
+        return {**defaults, **_pretrained()}
     if extractor == "wavelet_packets":
         return {**defaults, **_wavelet_packets(shape, settings)}
     pool, atoms = 4 if side >= 2 * SMALLEST_IMAGE else 3, 96 if len(shape) == 2 or shape[2] == 1 else 192
@@ -225,6 +227,17 @@ def _wavelet_packets(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dic
         "reservoir.nodes": 1000,
         "reservoir.states": min(4, bands),
         "reservoir.input_scaling": _input_scaling(features, 1.0),
+    }
+
+
+def _pretrained() -> dict[str, Any]:
+    """Return those of a reservoir that reads the sequences of a trained extractor, whose number of steps may differ."""
+    return {
+        "reservoir.nodes": 1000,
+        "reservoir.reduction": ["mean", "std"],
+        # Channels have the standard deviation 1.
+        "reservoir.input_normalised": True,
+        "reservoir.input_scaling": 0.5,
     }
 
 

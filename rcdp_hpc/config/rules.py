@@ -343,6 +343,13 @@ EXTRACTOR = (
         "it says how images are mirrored",
     ),
     Rule(
+        "extractor.kind",
+        lambda c: c.extractor.kind == "pretrained",
+        "extractor.model, the model.pt or run directory of a model with a trained extractor",
+        lambda c: bool(c.extractor.model),
+        "its extractor is frozen",
+    ),
+    Rule(
         "extractor.patches",
         lambda c: "extractor.patches" in extractor_choice(c.extractor.kind).keys,
         lambda c: f"to be at least extractor.atoms = {c.extractor.atoms}",

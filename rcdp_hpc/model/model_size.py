@@ -44,7 +44,7 @@ def check_sizes(file: ModelFile) -> None:
         If the settings do not fit the shape of a sample.
     """
     own_code = named_code(file.config)
-    if "extractor.kind" in own_code:
+    if {"extractor.kind", "extractor.model_kind"} & own_code.keys():
         return
     extractor = extractor_of(file.config, file.sample_shape)
     with NOWHERE:

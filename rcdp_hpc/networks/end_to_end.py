@@ -94,9 +94,7 @@ class EndToEnd(Network):
 
     def _normalised(self, samples: torch.Tensor) -> torch.Tensor:
         """Return flat samples normalised by channel, shape (rows, *sample_shape)."""
-        channels = len(self.input_mean)
-        x = samples.view(len(samples), samples.shape[1] // channels, channels)
-        return ((x - self.input_mean) * self.input_scale).view(len(samples), *self.sample_shape)
+        return normalised_channels(samples, self.input_mean, self.input_scale).view(len(samples), *self.sample_shape)
 
     def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: float) -> None:
         """Set the normalisation of the samples; parameters as `Network.standardise`, by value of a sample."""
@@ -121,3 +119,10 @@ class EndToEnd(Network):
 
         self.extractor.register_forward_hook(hook)
         return self.extractor.steps
+
+
+def normalised_channels(samples: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return flat samples (rows, values), the last axis of which are channels, as (x - mean) * scale by channel."""
+    channels = len(mean)
+    x = samples.view(len(samples), samples.shape[1] // channels, channels)
+    return ((x - mean) * scale).view(samples.shape)

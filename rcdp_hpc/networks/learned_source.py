@@ -1,4 +1,4 @@
-"""Sources with a part that is learned before the training, without labels, and then fixed."""
+"""Sources with a part that is fixed before the training: learned without labels, or taken from another model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TrainingSamples(Protocol):
         """Return about `count` samples that are not synthetic, and their lengths; None if all have one length."""
 
 
-class LearnedSource(StateSource):
-    """A source whose rows depend on a part that is learned from training samples.
+class FixedSource(StateSource):
+    """A source whose rows depend on a part that has a state, and is fixed before the training.
 
     Attributes
     ----------
@@ -36,12 +36,21 @@ class LearnedSource(StateSource):
         The part; its state is stored in the model file.
     learned_name : str
         Names the part in messages.
-    file_name : str
-        File in ``RUN/train`` that keeps the part for a resumed training.
     """
 
     learned: nn.Module
     learned_name: str
+
+
+class LearnedSource(FixedSource):
+    """A source whose fixed part is learned from training samples.
+
+    Attributes
+    ----------
+    file_name : str
+        File in ``RUN/train`` that keeps the part for a resumed training.
+    """
+
     file_name: str
 
     def learned_from(self) -> Mapping[str, Any]:
@@ -65,11 +74,11 @@ class LearnedSource(StateSource):
 
 
 def learned_of(source: StateSource) -> dict[str, Tensor]:
-    """Return the state of the learned part of a source, for the model file; empty if there is none."""
-    return source.learned.state_dict() if isinstance(source, LearnedSource) else {}
+    """Return the state of the fixed part of a source, for the model file; empty if there is none."""
+    return source.learned.state_dict() if isinstance(source, FixedSource) else {}
 
 
 def load_learned(source: StateSource, state: Mapping[str, Tensor]) -> None:
-    """Load the state of the learned part of a source, if there is one."""
-    if isinstance(source, LearnedSource):
+    """Load the state of the fixed part of a source, if there is one."""
+    if isinstance(source, FixedSource):
         source.learned.load_state_dict(dict(state))

@@ -11,6 +11,7 @@ from rcdp_hpc.config import Config, largest_candidate, with_kind_defaults
 from rcdp_hpc.config.choices import KERNELS
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.requirements import require_torch
+from rcdp_hpc.pipeline.run_extractor import use_run_extractor
 from rcdp_hpc.pipeline.run_matrices import use_run_matrices
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import wrap_items
@@ -40,7 +41,12 @@ class ResolvedConfig:
 
 
 def resolve(
-    config: Config, run: RunDirectory, stage: str, fair_threads: int = 1, discarded: Collection[str] = ()
+    config: Config,
+    run: RunDirectory,
+    stage: str,
+    fair_threads: int = 1,
+    discarded: Collection[str] = (),
+    allow_code: bool = False,
 ) -> ResolvedConfig:
     """Complete the user's settings for one stage of a run.
 
@@ -49,9 +55,11 @@ def resolve(
     1. All stages: a new run directory gets its ``config.toml``. In an earlier one, ``reservoir.kernel = "auto"`` and
        ``reservoir.batch_rows = 0`` take the values that the run chose before.
     2. After the preparation: keys that depend on the kind of data take their defaults.
-    3. Search and training: a reservoir that cannot exist is refused; ``reservoir.matrices`` becomes the run's own copy
+    3. With ``extractor.kind = "pretrained"``: the settings of the extractor in ``extractor.model``; search and training
+       copy it into the run directory.
+    4. Search and training: a reservoir that cannot exist is refused; ``reservoir.matrices`` becomes the run's own copy
        of the user's file; kernel and batch rows are measured, unless they are set, and written to ``config.toml``.
-    4. Training: the best candidate of the search replaces the configured values.
+    5. Training: the best candidate of the search replaces the configured values.
 
     The function reads and writes the run directory, so only rank 0 calls it, with the lock held.
 
@@ -66,17 +74,21 @@ def resolve(
         number, unless the configuration sets one.
     discarded : collection of str
         Stages whose results a restart is about to put aside.
+    allow_code : bool
+        Import a class that the model file of ``extractor.model`` names.
 
     Raises
     ------
     InputError
-        If the reservoir cannot exist, the matrices are not those the run started with, or no search has finished.
+        If the reservoir cannot exist, matrices or extractor are not those the run started with, or no search has
+        finished.
     DataDamagedError
         If a file of the run directory is damaged.
     """
     config = _with_earlier_kernel(config, run, stage)
     if stage != "prepare":
         config = with_data_defaults(config, run)
+    config = use_run_extractor(config, run, stage, discarded, allow_code)
     if stage in ("search", "train"):
         refuse_impossible_reservoir(config)
         refuse_broken_classes(config)

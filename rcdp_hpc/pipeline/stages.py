@@ -157,7 +157,7 @@ def run_with_options(
                 log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
             threads = threads_per_rank(comm) if stage in ("search", "train") else 1
             discarded = stages if options.restart else ()
-            resolved = run_on_root(comm, partial(resolve, config, run, stage, threads, discarded))
+            resolved = run_on_root(comm, partial(resolve, config, run, stage, threads, discarded, options.allow_code))
             results[stage] = _run_stage(stage, resolved, comm, run, options)
             config = resolved.recorded
         if len(stages) > 1:

@@ -87,6 +87,11 @@ class RunDirectory:
         return self.path / "matrices.npz"
 
     @property
+    def extractor(self) -> Path:
+        """The copy of the trained extractor of another model."""
+        return self.path / "extractor.pt"
+
+    @property
     def lock(self) -> Path:
         """The lock of the job that uses this directory."""
         return self.path / "lock"

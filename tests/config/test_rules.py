@@ -71,6 +71,8 @@ CASES = [
     ("augment.alternate = true needs augment.flip = true",
      {"augment.alternate": True, "augment.crop": 1, "search.generations": 0, **CONVOLUTION},
      {"augment.flip": True}),
+    ("extractor.kind = 'pretrained' needs extractor.model",
+     {"extractor.kind": "pretrained"}, {"extractor.model": "runs/cifar10"}),
     ("extractor.patches = 10 needs to be at least extractor.atoms = 256",
      {"extractor.kind": "dictionary", "extractor.patches": 10, "search.generations": 0},
      {"extractor.atoms": 10}),

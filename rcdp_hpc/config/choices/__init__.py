@@ -13,7 +13,13 @@ from rcdp_hpc.config.choices.activations import ACTIVATIONS, READOUT_ACTIVATIONS
 from rcdp_hpc.config.choices.balancing import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
 from rcdp_hpc.config.choices.engines import ENGINES
-from rcdp_hpc.config.choices.extractors import EXTRACTORS, ExtractorChoice, extractor_choice
+from rcdp_hpc.config.choices.extractors import (
+    EXTRACTORS,
+    MODEL_EXTRACTORS,
+    UNREAD_MODEL,
+    ExtractorChoice,
+    extractor_choice,
+)
 from rcdp_hpc.config.choices.kernels import KERNELS
 from rcdp_hpc.config.choices.losses import LOSSES
 from rcdp_hpc.config.choices.methods import METHODS, MethodChoice, method_choice
@@ -36,6 +42,7 @@ TABLES: Mapping[str, ChoiceTable] = {
         READOUTS,
         READOUT_ACTIVATIONS,
         EXTRACTORS,
+        MODEL_EXTRACTORS,
         OPTIMIZERS,
         LOSSES,
         SCHEDULES,
@@ -54,6 +61,7 @@ __all__ = [
     "KERNELS",
     "LOSSES",
     "METHODS",
+    "MODEL_EXTRACTORS",
     "MOTH_FLAME_IMPROVEMENTS",
     "OPTIMIZERS",
     "READOUTS",
@@ -62,6 +70,7 @@ __all__ = [
     "SEARCH_OPTIMIZERS",
     "SOURCES",
     "TABLES",
+    "UNREAD_MODEL",
     "USER_CLASS",
     "BalancingChoice",
     "Choice",

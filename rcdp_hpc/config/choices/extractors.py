@@ -67,6 +67,14 @@ _EXTRACTORS = (
         makes_sequences=True,
     ),
     ExtractorChoice(
+        "pretrained",
+        "the trained extractor of another model (extractor.model); its weights do not change",
+        f"{_PACKAGE}.pretrained:PretrainedExtractor",
+        tuple(f"extractor.{name}" for name in ("model", "model_kind", "model_shape", "model_sha256")),
+        learned=True,
+        makes_sequences=True,
+    ),
+    ExtractorChoice(
         "convolution",
         "convolutions of images, trained with the readout",
         f"{_PACKAGE}.convolution:ConvolutionExtractor",
@@ -80,6 +88,17 @@ _EXTRACTORS = (
 )
 _USER_EXTRACTOR = ExtractorChoice(
     USER_CLASS, "a trained extractor of your own (docs/extending.md)", trained=True, makes_sequences=True
+)
+
+# Value of extractor.model_kind until the model file is read.
+UNREAD_MODEL = "unread"
+MODEL_EXTRACTORS = ChoiceTable(
+    "extractor.model_kind",
+    (
+        Choice(UNREAD_MODEL, "the model has not been read yet"),
+        *(Choice(choice.name, choice.meaning) for choice in _EXTRACTORS if choice.trained),
+    ),
+    user_class=_USER_EXTRACTOR.meaning,
 )
 
 EXTRACTORS = ChoiceTable("extractor.kind", _EXTRACTORS, user_class=_USER_EXTRACTOR.meaning)

@@ -19,12 +19,13 @@ from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields, refuse_other_shapes
-from rcdp_hpc.networks.learned_source import LearnedSource, learned_of, load_learned
+from rcdp_hpc.networks.learned_source import FixedSource, LearnedSource, learned_of, load_learned
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.solve.frozen_copy import frozen_state_of_run
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ShardSamples:
 def learn_extractor(
     config: Config, comm: Communicator, run: RunDirectory, shards: ShardReader, source: StateSource
 ) -> dict[str, torch.Tensor]:
-    """Learn the part of a source that is learned before the training, or load it from ``RUN/train``. Collective.
+    """Learn the part of a source that is fixed before the training, or load it from the run directory. Collective.
 
     Rank 0 learns it with one thread from training rows that the seed chooses, and broadcasts it: its bits depend
     neither on the number of ranks nor on the number of threads.
@@ -70,20 +71,26 @@ def learn_extractor(
     Returns
     -------
     dict of str to torch.Tensor
-        The state of the learned part, for the model file; empty if the source has none.
+        The state of the fixed part, for the model file; empty if the source has none.
 
     Raises
     ------
     InputError
         If training samples contain values that are not finite.
+    DataDamagedError
+        If the run's copy of another model's extractor is damaged.
     """
-    if not isinstance(source, LearnedSource):
+    if not isinstance(source, FixedSource):
         return {}
 
-    def learned() -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in _learned_state(config, run, shards, source).items()}
+    def fixed() -> dict[str, np.ndarray]:
+        if isinstance(source, LearnedSource):
+            state = _learned_state(config, run, shards, source)
+        else:
+            state = frozen_state_of_run(config, run)
+        return {name: value.numpy() for name, value in state.items()}
 
-    state = run_on_root(comm, learned)
+    state = run_on_root(comm, fixed)
     load_learned(source, {name: torch.from_numpy(value) for name, value in state.items()})
     return learned_of(source)
 
