@@ -67,7 +67,7 @@ def describe_run(run: RunDirectory) -> str:
         lines += ["jobs", *jobs]
     lines += [f"  {task.path.name}: {_task_line(task)}" for task in tasks]
     if tasks and not alive and all(task.state("evaluate").get("status") == "done" for task in tasks):
-        lines.append(f"next: compare {_quoted(run.path)}/*/report/summary.json")
+        lines.append(f"next: rcdp report {_quoted(run.path)}   (of {_quoted(run.path)}/*/report/summary.json)")
         return join_lines(lines)
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
@@ -98,7 +98,7 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     # The first task of a job array may not have written the configuration yet.
     if run.config_file.exists() and done == run.config().data.folds and summary.exists():
         lines.append(f"mean of {len(folds)} folds: {_mean_text(run, summary)}")
-        return [*lines, f"next: see {_quoted(summary)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
+        return [*lines, f"next: see {_report_of(run)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
     if alive or any(map(_is_held, folds)):
         return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and the logs of the other folds"]
     if run.submitted.exists():
@@ -188,9 +188,14 @@ def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: 
         if status != "done":
             command = f"rcdp {stage} --out {_quoted(run.path)}"
             return f"next: {command}   (on several ranks: mpirun -n 2 {command})"
-    summary = _quoted(run.report / "summary.json")
     config = run.config() if run.config_file.exists() else Config()
-    return f"next: see {summary}, or label new samples: {predict_command(run.path, config)}"
+    return f"next: see {_report_of(run)}, or label new samples: {predict_command(run.path, config)}"
+
+
+def _report_of(run: RunDirectory) -> str:
+    """Return the report of a run, quoted; the summary of a run without a report."""
+    page = run.report / "index.html"
+    return _quoted(page if page.exists() else run.report / "summary.json")
 
 
 def _ask_again(run: RunDirectory) -> str:

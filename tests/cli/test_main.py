@@ -85,7 +85,7 @@ def test_a_run_directory_is_a_sufficient_configuration(copy):
 
 
 def test_status_of_new_running_and_finished_runs(finished, tmp_path):
-    assert "report/summary.json" in call("status", finished).stdout
+    assert "report/index.html" in call("status", finished).stdout
     call("prepare", "digits", "--out", tmp_path / "new", *flags())
     text = call("status", tmp_path / "new").stdout
     assert "prepare   done" in text

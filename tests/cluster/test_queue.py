@@ -113,7 +113,7 @@ def test_a_finished_array_is_shown_by_seed(run, monkeypatch):
         "  seed-1: done: accuracy 1.00 %",
         "  seed-2: done: accuracy 2.00 %",
         "  seed-10: done: accuracy 10.00 %",
-        f"next: compare {run.path}/*/report/summary.json",
+        f"next: rcdp report {run.path}   (of {run.path}/*/report/summary.json)",
     ]
     RunDirectory(run.path / "seed-2").record_state("search", "failed", reason="out of luck")
     RunDirectory(run.path / "seed-2").state_file("evaluate").unlink()
