@@ -147,7 +147,8 @@ def _bound_warning(dimension: Dimension, value: float | int | str) -> str | None
         return None
     coordinate = math.log10(value) if dimension.log else value
     span = dimension.upper - dimension.lower
-    for side, end, bound in (("low", dimension.lower, dimension.low), ("high", dimension.upper, dimension.high)):
+    for side, bound in (("low", dimension.low), ("high", dimension.high)):
+        end = math.log10(bound) if dimension.log else bound
         if abs(coordinate - end) <= NEAR_BOUND * span and _can_widen(dimension, side):
             key = f"search.space.{dimension.name}.{side}"
             return (

@@ -87,17 +87,15 @@ class Dimension:
 
     @property
     def lower(self) -> float:
-        """Lower bound in search coordinates; n choices divide [-1/2, n - 1/2] equally."""
-        if self.choices:
-            return -0.5
-        return float(np.log10(self.low)) if self.log else self.low
+        """Lower bound in search coordinates; integers and choices have equal shares, each 1/2 to either side."""
+        low = self.low - 0.5 if self.integer or self.choices else self.low
+        return float(np.log10(low)) if self.log else low
 
     @property
     def upper(self) -> float:
         """Upper bound in search coordinates."""
-        if self.choices:
-            return self.high + 0.5
-        return float(np.log10(self.high)) if self.log else self.high
+        high = self.high + 0.5 if self.integer or self.choices else self.high
+        return float(np.log10(high)) if self.log else high
 
     def decode(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values of search coordinates, within the bounds, shape (n,)."""

@@ -13,12 +13,14 @@ from launch import REPOSITORY
 from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.activations import Activation, load_activation
 from rcdp_hpc.reservoir.kernels import kernel_names
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.search.records.best import read_best
 from rcdp_hpc.search.space import with_values
 
 SETTINGS = (
@@ -181,3 +183,46 @@ def test_choices_of_the_search_are_code_that_needs_consent():
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
+
+
+READOUT_CODE = """
+import torch
+
+def gelu(x):
+    return torch.nn.functional.gelu(x)
+
+def detached(x):
+    return x.detach().tanh()
+"""
+
+
+@pytest.fixture
+def for_readouts(tmp_path, monkeypatch) -> None:
+    (tmp_path / "readout_functions.py").write_text(READOUT_CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "readout_functions", raising=False)
+
+
+@pytest.mark.usefixtures("for_readouts")
+def test_a_function_of_the_user_in_a_searched_readout_is_trained_and_loaded(tmp_path):
+    choices = "search.space.readout_activation={choices = ['readout_functions:gelu', 'tanh'], start = 'tanh'}"
+    own = [*SETTINGS[:-3], "training.threads=1", "run.progress=false", "readout.kind=network", "training.epochs=1"]
+    own += ["data.max_samples=300", "search.generations=1", "search.population=2", "search.evaluation=train"]
+    own += ["search.epochs=1", "search.train_rows=100", "search.validation_rows=20", "readout.warm_start=false"]
+    config = load_config("digits", [*own, choices, "readout.activation=readout_functions:gelu"])
+    assert set(code_named_by(config).values()) == {"readout_functions:gelu"}
+    run_stages(["prepare", "search", "train"], config, tmp_path / "run")
+    values = read_best(RunDirectory(tmp_path / "run").best_candidate)
+    assert values["readout_activation"] in ("readout_functions:gelu", "tanh")
+    named = TrainedModel.load(tmp_path / "run" / "train" / "model.pt", own_code=["readout_functions:gelu"]).file.config
+    assert named.readout.activation == values["readout_activation"]
+
+
+@pytest.mark.usefixtures("for_readouts")
+@pytest.mark.parametrize("place", ["readout.activation=", "search.space.readout_activation.choices=['tanh', "])
+def test_a_function_that_torch_does_not_differentiate_is_refused_for_a_readout(tmp_path, place):
+    search = ["search.generations=1", "search.evaluation=train", "readout.kind=network", "readout.warm_start=false"]
+    end = "'readout_functions:detached']" if "choices" in place else "readout_functions:detached"
+    config = load_config("digits", [*search, place + end])
+    with pytest.raises(InputError, match=r"readout\.activation = 'readout_functions:detached': torch does not"):
+        run_stages(["prepare"], config, tmp_path / "run")

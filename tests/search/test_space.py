@@ -22,8 +22,8 @@ def test_dimensions_have_the_order_of_the_section():
 
 def test_logarithmic_and_integer_dimensions():
     space = space_of(learning_rate={"low": 1e-4, "high": 1e-2, "log": True}, hidden={"low": 8, "high": 64, "log": True})
-    np.testing.assert_allclose(space.lower, [-4, np.log10(8)])
-    np.testing.assert_allclose(space.upper, [-2, np.log10(64)])
+    np.testing.assert_allclose(space.lower, [-4, np.log10(7.5)])
+    np.testing.assert_allclose(space.upper, [-2, np.log10(64.5)])
     assert space.decode([-3, np.log10(16.5)]) == {"learning_rate": pytest.approx(1e-3), "hidden": 17}
     assert isinstance(space.decode([-3, 1.5])["hidden"], int)
     assert space.decode([-99, 99]) == {"learning_rate": 1e-4, "hidden": 64}
@@ -115,6 +115,16 @@ def test_every_integer_is_decoded_from_its_coordinate(name, low, width, log, dat
     assert start == pytest.approx([coordinate])
     assert space.decode(start) == {name: value}
     assert type(space.decode(start)[name]) is int
+
+
+@pytest.mark.parametrize("bounds", [{"low": 1, "high": 3}, {"choices": [1, 2, 3]}])
+def test_integers_have_equal_shares(bounds):
+    space = space_of(readout_layers=bounds)
+    coordinates = np.linspace(space.lower[0], space.upper[0], 3001)[:, None]
+    found = [space.named(row)["readout_layers"] for row in space.decode_rows(coordinates)]
+    assert [found.count(value) for value in (1, 2, 3)] == pytest.approx([1000] * 3, abs=1)
+    log = space_of(nodes={"low": 1, "high": 3, "log": True})
+    assert [log.decode([np.log10(edge)])["nodes"] for edge in (0.5, 1.49, 1.51, 2.49, 2.51, 3.5)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_a_layer_of_the_reservoir_is_not_one_of_the_readout():
