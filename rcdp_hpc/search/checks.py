@@ -58,20 +58,42 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
 
 def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
     """Raise an `InputError` if values of the space contradict settings of the reservoir."""
+    chosen = [
+        STATE_SETS[str(name)].settings for one in space.dimensions if one.name == STATE_SET for name in one.choices
+    ]
+    leak_low = max([reservoir.leak_low, *(one.get("leak_low", 0.0) for one in chosen)])
     for dimension in space.dimensions:
         lowest = min(dimension.choices, default=dimension.low) if dimension.name == "leak" else 1.0
-        if isinstance(lowest, float | int) and lowest < reservoir.leak_low:
+        if isinstance(lowest, float | int) and lowest < leak_low:
+            owner = "reservoir.leak_low" if leak_low == reservoir.leak_low else "the leak_low of a state set"
             raise InputError(
-                f"search.space.leak goes down to {lowest:g}, below reservoir.leak_low = {reservoir.leak_low:g}: the "
-                "search varies the highest leak rate; raise the bound, or lower reservoir.leak_low"
+                f"search.space.leak goes down to {lowest:g}, below {owner} = {leak_low:g}: the search varies the "
+                "highest leak rate; raise the bound, or lower leak_low"
             )
         if dimension.name == STATE_SET and "states" in space.names:
             check_sets_keep_states([str(choice) for choice in dimension.choices])
-        positive = next((choice for choice in dimension.choices if is_positive(choice)), None)
-        if dimension.name == "activation" and positive is not None and "positive" in reservoir.reduction:
+    _check_positive(reservoir, space)
+
+
+def _check_positive(reservoir: ReservoirSection, space: Space) -> None:
+    """Refuse the reduction "positive", of the configuration or a state set, with states that are all above 0."""
+    choices = {dimension.name: dimension.choices for dimension in space.dimensions}
+    where, activations = "search.space.activation has the choice", choices.get("activation") or ()
+    if not activations:
+        where, activations = "reservoir.activation is", (reservoir.activation,)
+    positive = next((choice for choice in activations if is_positive(choice)), None)
+    if positive is None:
+        return
+    reductions = {"reservoir.reduction": reservoir.reduction}
+    if STATE_SET in choices:
+        sets = {str(name): STATE_SETS[str(name)].settings for name in choices[STATE_SET]}
+        reductions = {
+            f"the state set {name!r}": one.get("reduction", reservoir.reduction) for name, one in sets.items()
+        }
+    for name, reduction in reductions.items():
+        if "positive" in reduction:
             raise InputError(
-                f"search.space.activation has the choice {positive!r}, whose states are all above 0, and "
-                "reservoir.reduction has 'positive': remove one of the two"
+                f"{where} {positive!r}, whose states are all above 0, and {name} has 'positive': remove one of the two"
             )
 
 

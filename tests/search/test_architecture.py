@@ -21,6 +21,7 @@ from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
@@ -227,3 +228,18 @@ def test_a_readout_of_steps_needs_several_states_of_every_candidate():
     tree["search"]["space"]["states"] = {"choices": [1, 4]}
     with pytest.raises(InputError, match=r"'lstm' needs reservoir.reduction = 'all', or search\.space\.states of 2"):
         parse_config(tree, "(of a test)")
+
+
+@pytest.mark.parametrize(
+    ("space", "activation", "message"),
+    [
+        ({"activation": {"choices": ["tanh", "sigmoid"]}}, "tanh", r"has the choice 'sigmoid'.*'values/spread' has"),
+        ({}, "sigmoid", r"reservoir\.activation is 'sigmoid'.*'values/spread' has 'positive'"),
+        ({"leak": {"low": 0.01, "high": 1.0}}, "tanh", r"0\.01, below the leak_low of a state set = 0\.02"),
+    ],
+)
+def test_searched_state_sets_are_checked_with_the_other_dimensions(space, activation, message):
+    sets = {"state_set": {"choices": ["values/spread", "values/long"]}}
+    config = changed(small_config(space={**sets, **space}), reservoir__activation=activation)
+    with pytest.raises(InputError, match=message):
+        checked_space(config)
