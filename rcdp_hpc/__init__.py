@@ -9,9 +9,9 @@ Examples
 Under mpirun, pass ``comm=rcdp_hpc.connect()``.
 
 `run` runs all stages; `prepare`, `search`, `train` and `evaluate` run one each; `crossvalidate` runs all stages for
-each fold. `predict` and `load_model` use a trained model, `verify` and `ShardReader` prepared shards; `Reservoir`
-computes states. `minimize` searches for the least value of a function of your own. Importing this package needs
-neither torch, Horovod nor MPI.
+each fold; `compare` compares methods on one data set. `predict` and `load_model` use a trained model, `verify` and
+`ShardReader` prepared shards; `Reservoir` computes states. `minimize` searches for the least value of a function of
+your own. Importing this package needs neither torch, Horovod nor MPI.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from rcdp_hpc.runtime.openmp_waits import shorten_waits
 
 if TYPE_CHECKING:
+    from rcdp_hpc.comparison.compare import compare
     from rcdp_hpc.config import Config, load_config
     from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
@@ -45,6 +46,7 @@ __all__ = [
     "Config",
     "Reservoir",
     "ShardReader",
+    "compare",
     "connect",
     "crossvalidate",
     "evaluate",
@@ -76,6 +78,7 @@ import_module("rcdp_hpc.search").__class__ = _CallableSubpackage
 
 # Public names by module, imported at their first use: these modules take up to a second to import.
 _MODULES = {
+    "rcdp_hpc.comparison.compare": ("compare",),
     "rcdp_hpc.config": ("Config", "load_config"),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.data.shards.reader": ("ShardReader",),

@@ -195,6 +195,31 @@ def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> 
     return EXIT_DONE
 
 
+def _compare(options: argparse.Namespace) -> int:
+    signals.install()
+    stall_seconds = _configuration(options).run.stall_seconds
+    return run_on_all_ranks(partial(_compare_on_ranks, options), stall_seconds, options.quiet)
+
+
+def _compare_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.comparison.compare import compare
+    from rcdp_hpc.comparison.settings import with_full_search
+
+    signals.raise_if_stopped_before(comm)
+    _refuse_different_settings(options, comm)
+
+    def configuration() -> Config:
+        config = _trusted(options)
+        return with_full_search(config) if options.full else config
+
+    config = run_on_root(comm, configuration)
+    part = {"cell": options.cell, "data_only": options.data_only}
+    compare(config, options.out, comm, restart=options.restart, allow_code=options.allow_code, progress=True, **part)
+    if comm.is_root and not options.quiet:
+        print(f"\nnext:\n  rcdp status {shell_word(options.out)}", flush=True)
+    return EXIT_DONE
+
+
 def _configuration(options: argparse.Namespace) -> Config:
     """Return the configuration that the command names, or that of the run directory, with --set applied."""
     run = RunDirectory(Path(options.out))
@@ -413,6 +438,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     **dict.fromkeys(("run", "prepare", "train", "evaluate"), _run_command),
     "search": _search_command,
     "crossvalidate": _crossvalidate,
+    "compare": _compare,
     "predict": _predict,
     "verify": _verify,
     "status": _status,
@@ -426,7 +452,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "completion": _completion,
 }
 # Commands that stop with a checkpoint after a signal. The others end at once.
-WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate")
+WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate", "compare")
 # Commands that only rank 0 runs.
 FOR_RANK_0 = ("status", "report", "submit", "plan", "inspect", "init", "config", "completion")
 # Commands whose result is their output.

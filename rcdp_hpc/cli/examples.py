@@ -38,6 +38,14 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp crossvalidate my.toml --out runs/folds --folds 5", "five folds, one after another"),
         ("mpirun -n 5 rcdp crossvalidate my.toml --out runs/folds", "one fold on each rank"),
     ),
+    "compare": (
+        (
+            "rcdp compare my.toml --out runs/compared --set compare.methods=mfo,ridge",
+            "two methods, with the seed of the configuration",
+        ),
+        ("mpirun -n 4 rcdp compare my.toml --out runs/compared --set compare.seeds=1,2,3", "all methods, three seeds"),
+        ("rcdp compare --out runs/compared", "continue, with the configuration of the comparison"),
+    ),
     "predict": (
         ("rcdp predict runs/mine new.npz --to labels.csv", "labels and probabilities as a table"),
         ("rcdp predict runs/mine new.npz --to labels.txt --format csv", "choose the format by name"),

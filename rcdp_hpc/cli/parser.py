@@ -113,6 +113,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     _add_stages(commands)
     _add_crossvalidate(commands)
+    _add_compare(commands)
     _add_tools(commands)
     return parser, commands.choices  # type: ignore[return-value]
 
@@ -221,6 +222,25 @@ def _add_crossvalidate(commands: Any) -> None:
         "--fold", type=count, default=0, metavar="I", help="run this fold only, counted from 1 (for job arrays)"
     )
     _add_restart(parser, "put earlier results aside and start again")
+    add_allow_code(parser)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = _add(commands, "compare", "compare methods on one data set, at equal candidate evaluations and equal time")
+    _add_config(parser)
+    _add_set(parser)
+    parser.add_argument(
+        "--full", action="store_true", help="searches as in the paper: a population of 50, 100 generations"
+    )
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
+        "--cell", type=count, default=0, metavar="I",
+        help="run this cell only, counted from 1, on all ranks (for job arrays)",
+    )  # fmt: skip
+    part.add_argument(
+        "--data-only", action="store_true", help="only prepare the data that the cells share (before a job array)"
+    )
+    _add_restart(parser, "put earlier results aside and start again; with --cell those of this cell")
     add_allow_code(parser)
 
 

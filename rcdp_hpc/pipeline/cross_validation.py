@@ -114,6 +114,7 @@ def _check(config: Config, fold: int) -> None:
 
 
 def _begin(config: Config, run: RunDirectory) -> None:
+    run.refuse_comparison()
     if run.shards.exists():
         raise InputError(f"{run.path}: is the directory of a single run; choose another --out for a cross-validation.")
     remove_leftovers(temporary_files((run.path, run.report, run.jobs)))

@@ -142,6 +142,7 @@ def run_with_options(
     run = RunDirectory(absolute_path(out))
     options = replace(options, following_ranks=comm.size if len(stages) > 1 else None)
     results = {}
+    run_on_root(comm, run.refuse_comparison)
     require_torch_for(stages, comm)
     if "train" in stages:
         require_engine(comm, config.parallel)

@@ -121,6 +121,27 @@ class RunDirectory:
         """The current step within the epoch of a training, recorded every few seconds."""
         return self.train / "position.json"
 
+    @property
+    def plan(self) -> Path:
+        """The settings and the plan of a comparison, which only the folder of a comparison has."""
+        return self.path / "plan.json"
+
+    def cell(self, name: str) -> RunDirectory:
+        """Return the run directory of a cell of a comparison."""
+        return RunDirectory(self.path / "cells" / name)
+
+    @property
+    def cell_record(self) -> Path:
+        """How this cell of a comparison ended."""
+        return self.path / "cell.json"
+
+    def refuse_comparison(self) -> None:
+        """Raise an `InputError` if this is the folder of a comparison."""
+        if self.plan.exists():
+            raise InputError(
+                f"{self.path}: is the folder of a comparison (rcdp compare); choose another --out for a run."
+            )
+
     def tasks(self) -> list[RunDirectory]:
         """Return the run directories of the tasks of a job array, in numerical order."""
         return self._within("seed-*", "config-*")
