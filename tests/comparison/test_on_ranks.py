@@ -25,14 +25,20 @@ def compare(out: Path, ranks: int, *methods: str, environment: dict[str, str] | 
 
 
 @pytest.mark.mpi
-def test_one_and_three_ranks_give_the_same_bytes(tmp_path):
-    for ranks in (0, 3):
-        done = compare(tmp_path / f"{ranks}", ranks, "Search", "Means")
+def test_kill_9_in_a_cell_and_three_ranks_give_the_same_bytes(tmp_path):
+    """A process is killed in the third cell and started again; three ranks do the same without a kill."""
+    environment, killed = {"KILLED": str(tmp_path / "mark")}, tmp_path / "killed"
+    first = compare(killed, 0, "KilledOnce", "Means", environment=environment)
+    assert first.returncode == -9, first.stdout
+    kept = killed / "cells/comparison.cheap_methods.Means-seed-1/cell.json"
+    before = kept.stat().st_mtime_ns
+    for folder, ranks in (("killed", 0), ("ranks", 3)):
+        done = compare(tmp_path / folder, ranks, "KilledOnce", "Means", environment=environment)
         assert done.returncode == 0, done.stdout
-    assert (tmp_path / "0" / FILE).read_bytes() == (tmp_path / "3" / FILE).read_bytes()
-    assert read_comparison(tmp_path / "3").cells[0].measures["evaluations"] == 2  # second moths are on flames
-    assert {cell.ranks for cell in read_timings(tmp_path / "3").cells.values()} == {1}
-    assert not list((tmp_path / "3").glob(".queue-*"))
+    assert kept.stat().st_mtime_ns == before
+    assert (killed / FILE).read_bytes() == (tmp_path / "ranks" / FILE).read_bytes()
+    assert {cell.ranks for cell in read_timings(tmp_path / "ranks").cells.values()} == {1}
+    assert not list((tmp_path / "ranks").glob(".queue-*"))
 
 
 @pytest.mark.mpi
@@ -42,16 +48,3 @@ def test_groups_of_ranks_share_a_cell_and_a_failed_one_is_reported_once(tmp_path
     assert done.stdout.count("1 of 4 cells failed") == 1
     assert {cell.ranks for cell in read_timings(tmp_path).cells.values()} == {3}
     assert [cell.seed for cell in read_comparison(tmp_path).failed] == [2]
-
-
-def test_kill_9_in_a_cell_and_the_same_command_give_the_same_bytes(tmp_path):
-    environment = {"KILLED": str(tmp_path / "killed")}
-    first = compare(tmp_path / "killed-once", 0, "KilledOnce", "Means", environment=environment)
-    assert first.returncode == -9, first.stdout
-    kept = tmp_path / "killed-once/cells/comparison.cheap_methods.Means-seed-1/cell.json"
-    before = kept.stat().st_mtime_ns
-    for folder in ("killed-once", "whole"):
-        done = compare(tmp_path / folder, 0, "KilledOnce", "Means", environment=environment)
-        assert done.returncode == 0, done.stdout
-    assert kept.stat().st_mtime_ns == before
-    assert (tmp_path / "killed-once" / FILE).read_bytes() == (tmp_path / "whole" / FILE).read_bytes()
