@@ -369,10 +369,13 @@ def _report(options: argparse.Namespace) -> int:
 def _submit(options: argparse.Namespace) -> int:
     from rcdp_hpc.cluster import submit
     from rcdp_hpc.cluster.array import make_array
+    from rcdp_hpc.comparison.job_array import CELLS, cells_array
 
     run = RunDirectory(absolute_path(options.out))
     array = None
-    if options.array:
+    if options.array == CELLS:
+        array = cells_array(_configuration(options))
+    elif options.array:
         array = make_array(options.array, lambda name: _load(name, options.set) if name else _configuration(options))
         if array.configs and options.config is not None:
             raise InputError(f"--array {options.array} selects the configurations: leave out {options.config}.")

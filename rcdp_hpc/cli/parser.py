@@ -327,8 +327,8 @@ def _add_submit(commands: Any) -> None:
     kind.add_argument("--one-job", action="store_true", help="all stages in one job")
     kind.add_argument(
         "--array", metavar="KIND",
-        help="a job array over the same shards: seeds=N, configs=FOLDER (of TOML files), or folds=K (a "
-        "cross-validation)",
+        help="a job array over the same shards: seeds=N, configs=FOLDER (of TOML files), folds=K (a "
+        "cross-validation), or cells (of a comparison)",
     )  # fmt: skip
     _add_site(parser)
     parser.add_argument(

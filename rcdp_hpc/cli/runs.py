@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.cli.checks import existing_run
+from rcdp_hpc.cli.comparison_state import comparison_state
 from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import InputError, RcdpError
@@ -88,6 +89,8 @@ def _scores(run: RunDirectory) -> dict[str, float]:
 
 
 def _state(run: RunDirectory) -> str:
+    if run.plan.exists():
+        return comparison_state(run)
     parts = run.folds() or run.tasks()
     if parts:
         done = sum(part.state("evaluate").get("status") == "done" for part in parts)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rcdp_hpc.cli.comparison_status import comparison_lines
 from rcdp_hpc.cli.hints import predict_command
 from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.cli.runs import duration, find_runs, is_run, result_text, run_lines
@@ -51,6 +52,8 @@ def describe_run(run: RunDirectory) -> str:
     """
     if not run.path.is_dir():
         raise InputError(f"{run.path}: no such run directory.")
+    if run.plan.exists():
+        return join_lines([f"comparison {run.path}", *comparison_lines(run)])
     folds = run.folds()
     if folds:
         return join_lines([f"run directory {run.path}", *_fold_lines(run, folds)])

@@ -1,4 +1,4 @@
-"""Job arrays: many seeds or many configurations over the same shards, or the folds of a cross-validation."""
+"""Job arrays: seeds or configurations over the same shards, folds, or the cells of a comparison."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rcdp_hpc.errors import InputError
 
 @dataclass(frozen=True)
 class Array:
-    """The tasks of a job array. Tasks other than folds share the shards of one preparation.
+    """The tasks of a job array. Seeds and configurations share the shards of one preparation.
 
     Attributes
     ----------
-    stage : {"seeds", "configs", "folds"}
+    stage : {"seeds", "configs", "folds", "cells"}
         What differs between the tasks.
     shared : Config
-        Configuration of the preparation, or of the cross-validation.
+        Configuration of the preparation, of the cross-validation or of the comparison.
     names : tuple of str
         Run directories of the tasks, within the run directory of the array.
     configs : tuple of Config
         Configuration of each task. Empty if only the seed or the fold differs, which is then the number of the task.
     """
 
-    stage: Literal["seeds", "configs", "folds"]
+    stage: Literal["seeds", "configs", "folds", "cells"]
     shared: Config
     names: tuple[str, ...]
     configs: tuple[Config, ...] = ()
@@ -63,7 +63,7 @@ def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
         return _of_configurations(text, _files(value), load)
     raise InputError(
         f"--array {text}: expected seeds=N with N from 1 to 9999, as in --array seeds=10, folds=K with K from 2 to "
-        "999, or configs=FOLDER with a folder of TOML files."
+        "999, configs=FOLDER with a folder of TOML files, or cells (of a comparison)."
     )
 
 

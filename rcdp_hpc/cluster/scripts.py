@@ -17,8 +17,10 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.text import on_one_line, shell_word
 
-Stage = Literal["prepare", "search", "train", "all", "seeds", "configs", "folds"]
-ARRAYS = ("seeds", "configs", "folds")
+Stage = Literal["prepare", "search", "train", "all", "seeds", "configs", "folds", "data", "cells"]
+ARRAYS = ("seeds", "configs", "folds", "cells")
+# Arrays whose script lists the run directories of the tasks.
+NAMED_ARRAYS = ("configs", "cells")
 
 SHARED = Path(__file__).parent / "job.sh"
 DEFAULT_SITE = Path(__file__).parent / "site.sh"
@@ -31,6 +33,8 @@ _WORK: dict[Stage, str] = {
     "seeds": 'on_ranks run "$CONFIG" --out "$RUN" --set "run.seed=$SLURM_ARRAY_TASK_ID"',
     "configs": 'on_ranks run "$CONFIG" --out "$RUN"',
     "folds": 'on_ranks crossvalidate "$CONFIG" --out "${RUN%/*}" --fold "$SLURM_ARRAY_TASK_ID"',
+    "data": 'on_ranks compare "$CONFIG" --out "$RUN" --data-only',
+    "cells": 'on_ranks compare "$CONFIG" --out "${RUN%/cells/*}" --cell "$SLURM_ARRAY_TASK_ID"',
 }
 SITE_LISTS: dict[Stage, str] = {
     "prepare": "PREPARE_JOB",
@@ -40,6 +44,8 @@ SITE_LISTS: dict[Stage, str] = {
     "seeds": "ALL_JOB",
     "configs": "ALL_JOB",
     "folds": "ALL_JOB",
+    "data": "ALL_JOB",
+    "cells": "ALL_JOB",
 }
 _SHARED_SHARDS = 'mkdir -p "$RUN"\nln -sfn ../shards "$RUN/shards"'
 # Each task of an array has its own run directory; seeds and configurations share their shards.
@@ -48,6 +54,7 @@ _TASK_DIRECTORY = {
     "configs": "CONFIG=$RUN/jobs/configs/$SLURM_ARRAY_TASK_ID.toml\n"
     f"RUN=$RUN/${{names[SLURM_ARRAY_TASK_ID - 1]}}\n{_SHARED_SHARDS}",
     "folds": "RUN=$RUN/fold-$SLURM_ARRAY_TASK_ID",
+    "cells": "RUN=$RUN/${names[SLURM_ARRAY_TASK_ID - 1]}",
 }
 # Prints the length and the elements of each list, each followed by a NUL byte.
 _READ_SITE = """
@@ -95,7 +102,10 @@ def resources(stage: Stage, config: Config) -> Resources:
         "search": Resources(min(16, search.population * max(1, search.group_ranks)), search.threads, "04:00:00"),
         "train": Resources(4, cores, "04:00:00"),
         "all": Resources(4, max(search.threads, training.threads or 2), "08:00:00"),
+        "data": Resources(4, training.threads or 1, "04:00:00"),
         **dict.fromkeys(ARRAYS, Resources(2, max(search.threads, training.threads or 2), "08:00:00")),
+        # With one rank, results are those of a comparison without an array, in which each rank has its own cells.
+        "cells": Resources(1, max(search.threads, training.threads or 1), "08:00:00"),
     }[stage]
 
 
@@ -104,14 +114,14 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
 
     Parameters
     ----------
-    stage : {"prepare", "search", "train", "all", "seeds", "configs", "folds"}
+    stage : {"prepare", "search", "train", "all", "seeds", "configs", "folds", "data", "cells"}
     config : Config
     run : Path
         Absolute path of the run directory. Its folder ``jobs`` has configuration, site file and job.sh.
     environment : Path
         The Python environment with `rcdp`, unless the site file names another one.
     names : sequence of str
-        Run directories of an array of configurations, within `run`.
+        Run directories of an array of configurations or cells, within `run`.
 
     Raises
     ------
@@ -141,7 +151,7 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
         f"environment={shell_word(environment)}",
         "RCDP_VENV=${RCDP_VENV:-$environment}",
     ]
-    if stage == "configs":
+    if stage in NAMED_ARRAYS:
         lines += ["names=(", *(shell_word(name) for name in names), ")"]
     if stage in ARRAYS:
         lines.append(_TASK_DIRECTORY[stage])

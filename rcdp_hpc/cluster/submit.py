@@ -74,7 +74,7 @@ def plan_jobs(
     one_job : bool
         Put all stages in one job instead of a chain of jobs.
     array : Array, optional
-        Tasks that share the shards of `config`, or the folds of its cross-validation.
+        Tasks that share the shards of `config`, the folds of its cross-validation or the cells of its comparison.
     extra : sequence of str
         Options of sbatch for all jobs.
 
@@ -86,7 +86,8 @@ def plan_jobs(
     check_name(run.path)
     stages: list[Stage] = ["prepare", "search", "train"]
     if array:
-        stages = [array.stage] if array.stage == "folds" else ["prepare", array.stage]
+        before: dict[str, list[Stage]] = {"folds": [], "cells": ["data"]}
+        stages = [*before.get(array.stage, ["prepare"]), array.stage]
     elif one_job:
         stages = ["all"]
     elif not config.has_search:

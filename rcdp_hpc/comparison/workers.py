@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rcdp_hpc.comparison.cells import Comparing, run_cell
-from rcdp_hpc.comparison.data import data_directory, data_name, prepare_data, train_extractor
+from rcdp_hpc.comparison.data import (
+    data_directory,
+    data_name,
+    extractor_directory,
+    extractor_name,
+    prepare_data,
+    train_extractor,
+)
 from rcdp_hpc.comparison.plan import PlannedCell
 from rcdp_hpc.comparison.queue import Queue
 from rcdp_hpc.config import Config
-from rcdp_hpc.errors import RcdpError, StoppedError
+from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.pipeline.array_data import LabelledArrays, arrays_of_root
 from rcdp_hpc.pipeline.stages import StageOptions
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.runtime.lock_file import current_holder
-from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import gather_placement
 
 log = logging.getLogger(__name__)
@@ -156,10 +161,9 @@ def run_one_cell(
     if cell not in comparing.plan.run_cells:
         log.info("cell %d, %s: nothing to do, since its method is left out", cell.number, cell.name)
         return None
-    name = data_name(comparing.config, cell)
     try:
-        run_on_root(comm, lambda: _wait_while_in_use(data_directory(comparing.run, name)))
-        _prepare_and_train(comparing, [cell], comm, options.stage)
+        while not run_on_root(comm, lambda: _is_prepared(comparing, cell)):
+            _prepare_unless_in_use(comparing, cell, comm, options.stage)
     except RcdpError as error:
         if not error.agreed and comm.size > 1:
             raise
@@ -167,11 +171,21 @@ def run_one_cell(
     return _try_cell(comparing, cell, comm)
 
 
-def _wait_while_in_use(data: RunDirectory) -> None:
-    """Wait while another task of a job array prepares the data."""
-    holder = current_holder(data.lock)
-    if holder is not None:
-        log.info("waiting for %s, which prepares %s", holder, data.path)
-    while current_holder(data.lock) is not None:
-        signals.raise_if_stopped("waiting for the data of another task")
+def _is_prepared(comparing: Comparing, cell: PlannedCell) -> bool:
+    """Return whether data and extractor of a cell are there."""
+    stages = [(data_directory(comparing.run, data_name(comparing.config, cell)), "prepare")]
+    if cell.arm == "extractor":
+        stages.append((extractor_directory(comparing.run, extractor_name(cell)), "train"))
+    return all(run.state(stage).get("status") == "done" for run, stage in stages)
+
+
+def _prepare_unless_in_use(comparing: Comparing, cell: PlannedCell, comm: Communicator, stage: StageOptions) -> None:
+    """Prepare what a cell reads; if another task of a job array does so, wait for a moment instead. Collective."""
+    try:
+        _prepare_and_train(comparing, [cell], comm, stage)
+    except InputError as error:
+        if (not error.agreed and comm.size > 1) or "is in use by" not in str(error):
+            raise
+        log.info("waiting for the data, which another task prepares: %s", error)
+        run_on_root(comm, lambda: signals.raise_if_stopped("waiting for the data of another task"))
         time.sleep(POLL_SECONDS)
