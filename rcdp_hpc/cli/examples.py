@@ -64,7 +64,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp submit my.toml --out runs/mine --dry-run", "show the jobs without submitting them"),
         ("rcdp submit my.toml --out runs/mine --one-job --sbatch=--time=60", "all stages in one job of an hour"),
         ("rcdp submit my.toml --out runs/seeds --array seeds=5", "five seeds as a job array"),
-        ("rcdp submit my.toml --out runs/compared --array cells", "a comparison, a task for each cell"),
+        ("rcdp submit digits --out runs/compared --array cells", "a comparison, a task for each cell"),
     ),
     "plan": (("rcdp plan digits", "resources of a configuration, and lines for Slurm"),),
     "inspect": (

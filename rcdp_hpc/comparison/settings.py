@@ -16,6 +16,7 @@ from rcdp_hpc.config import (
     with_kind_defaults,
     with_settings,
 )
+from rcdp_hpc.config.choices import METHODS, method_choice
 from rcdp_hpc.config.keys import marked_keys
 from rcdp_hpc.errors import InputError
 
@@ -63,7 +64,8 @@ def with_search(config: Config) -> Config:
     if config.chosen is not None:
         changes = {key: value for key, value in DEFAULT_SEARCH.items() if key not in config.chosen}
         config = with_settings(config, changes, "with the candidates of a comparison") if changes else config
-    if not config.search.generations:
+    methods = config.compare.methods or METHODS.names
+    if not config.search.generations and any(method_choice(name).searches for name in methods):
         raise InputError(
             "search.generations = 0: the methods of a comparison evaluate search.population x search.generations "
             "candidates each. Set search.generations to 1 or more."

@@ -50,7 +50,7 @@ def test_folds_have_separate_shards():
     "text", ["", "seeds", "seeds=0", "seeds=-1", "seeds=99999", "seeds=3;x", "configs=", "folds=0", "runs=3"]
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(InputError, match=r"expected seeds=N .* or configs=FOLDER"):
+    with pytest.raises(InputError, match=r"expected seeds=N .* configs=FOLDER .* or cells"):
         array(text)
 
 
