@@ -197,8 +197,21 @@ def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> 
 
 def _compare(options: argparse.Namespace) -> int:
     signals.install()
-    stall_seconds = _configuration(options).run.stall_seconds
-    return run_on_all_ranks(partial(_compare_on_ranks, options), stall_seconds, options.quiet)
+    with _no_unused_keys():
+        stall_seconds = _configuration(options).run.stall_seconds
+        return run_on_all_ranks(partial(_compare_on_ranks, options), stall_seconds, options.quiet)
+
+
+@contextlib.contextmanager
+def _no_unused_keys() -> Iterator[None]:
+    """Suppress warnings of keys without an effect, which methods of a comparison may use."""
+    usage = logging.getLogger("rcdp_hpc.config.usage")
+    level = usage.level
+    usage.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        usage.setLevel(level)
 
 
 def _compare_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:

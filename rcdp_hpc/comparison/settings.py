@@ -13,9 +13,9 @@ from rcdp_hpc.config import (
     flatten,
     may_change,
     to_tree,
-    with_kind_defaults,
     with_settings,
 )
+from rcdp_hpc.config.apply_defaults import completed_quietly
 from rcdp_hpc.config.choices import METHODS, method_choice
 from rcdp_hpc.config.keys import marked_keys
 from rcdp_hpc.errors import InputError
@@ -128,7 +128,7 @@ def config_of_cell(
     changes: dict[str, Any] = {"run.seed": cell.seed, "training.threads": config.training.threads or CELL_THREADS}
     if cell.fold:
         changes |= {"data.folds": config.compare.folds, "data.fold": cell.fold}
-    data = with_kind_defaults(config, facts) if prepared is None else None
+    data = completed_quietly(config, facts) if prepared is None else None
     tree = to_tree(data)["data"] if data is not None else prepared["data"] if prepared is not None else {}
     own = {*marked_keys("path"), "data.seed", "data.folds", "data.fold"}
     changes |= {key: value for name, value in tree.items() if (key := f"data.{name}") not in own}

@@ -21,7 +21,7 @@ def _each_once(values: list[int | str]) -> list[int | str]:
 
 
 class CompareSection(Section):
-    """The comparison of methods, which other commands do not use."""
+    """The comparison of methods (`rcdp compare`); other commands do not use it."""
 
     methods: Annotated[list[str], AfterValidator(METHODS.all_accepted), AfterValidator(_each_once)] = Field(
         default_factory=list,

@@ -81,6 +81,23 @@ class TestPredictions:
         return None if rows is None else rows[:, 2].astype(np.int64)
 
 
+def write_answers(path: Path, shards: ShardReader, predicted: NDArray[np.int64]) -> None:
+    """Write the predictions of a model that gives no probabilities, as `TestPredictions.write` does.
+
+    Parameters
+    ----------
+    path : Path
+    shards : ShardReader
+    predicted : ndarray of int64, shape (test rows,)
+        Class numbers, in the order of the shards.
+    """
+    columns = shards.columns("test", 0, shards.rows("test"), ("source_index", "y"))
+    unknown = np.full(len(predicted), np.nan)
+    rows = np.column_stack([columns["source_index"], columns["y"], predicted, unknown]).astype(np.float64)
+    ids = read_test_ids(shards.directory, shards.index)
+    write_atomic(path, lambda file: _write(file, rows, shards, ids))
+
+
 def _write(file: BinaryIO, rows: NDArray[np.float64], shards: ShardReader, ids: list[str] | None) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="surrogateescape")
     writer = csv.writer(text, lineterminator="\n")
@@ -92,6 +109,7 @@ def _write(file: BinaryIO, rows: NDArray[np.float64], shards: ShardReader, ids: 
         part, row = ("train", source) if source < training else ("test", source - training)
         name = [] if ids is None else [ids[place]]
         correct = "yes" if label == predicted else "no"
-        writer.writerow([part, row, *name, classes[label], classes[predicted], f"{rows[place, 3]:.6g}", correct])
+        probability = "" if np.isnan(rows[place, 3]) else f"{rows[place, 3]:.6g}"
+        writer.writerow([part, row, *name, classes[label], classes[predicted], probability, correct])
     # The caller closes the file.
     text.detach()

@@ -19,6 +19,7 @@ from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.evaluation.confusion import result_of_test, write_cells
+from rcdp_hpc.evaluation.predictions import write_answers
 from rcdp_hpc.model.metrics import confusion_matrix
 from rcdp_hpc.pipeline.stages import held
 from rcdp_hpc.runtime import signals
@@ -123,8 +124,10 @@ class Floor(Method):
             accuracy, settings, model = best
             fitted = time.perf_counter()
             test = read_samples(shards, "test")
-            confusion = confusion_matrix(test.y, _predicted(model, features(test)), len(shards.classes))
+            predicted = _predicted(model, features(test))
+        confusion = confusion_matrix(test.y, predicted, len(shards.classes))
         write_cells(confusion, cell.run.report)
+        write_answers(cell.run.report / "predictions.csv", shards, predicted)
         return Outcome(
             validation_accuracy=accuracy,
             test=result_of_test(confusion, shards.classes),
