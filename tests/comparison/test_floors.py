@@ -130,13 +130,6 @@ def test_floors_refuse_what_they_cannot_take(name, facts, problem, monkeypatch):
     assert problem in method(name).problem(settings(DIGITS), facts)
 
 
-@pytest.mark.parametrize("name", ["logistic", "trees"])
-def test_floors_read_no_output_of_an_extractor(name):
-    config = settings(DIGITS, extractor={"kind": "dictionary"}, search={"generations": 0})
-    kind = "table" if name == "trees" else "images"
-    assert "it reads the input itself" in method(name).problem(config, DataFacts(kind, (8, 8)))
-
-
 def test_minirocket_learns_series_and_repeats(tmp_path, caplog):
     pytest.importorskip("aeon", reason="the extra compare is not installed")
     config = settings(series(tmp_path))

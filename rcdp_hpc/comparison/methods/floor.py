@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import ArrayLike, NDArray
 
 from rcdp_hpc.comparison.methods.base import Cell, Method, Outcome
+from rcdp_hpc.comparison.methods.settings import reads_trained_extractor
 from rcdp_hpc.config import Config, DataFacts
 from rcdp_hpc.config.apply_defaults import completed_quietly
 from rcdp_hpc.data.shards.reader import ShardReader, open_shards
@@ -69,11 +70,8 @@ class Floor(Method):
 
     def problem(self, config: Config, facts: DataFacts) -> str | None:
         """Return why the method cannot take the data; None if it can."""
-        if config.extractor.makes_sequences:
-            return (
-                f"it reads the input itself, not the output of extractor.kind = {config.extractor.kind!r}: leave it "
-                "out of the arm with an extractor"
-            )
+        if reads_trained_extractor(config):
+            return "it reads the input itself, not the output of an extractor: leave it out of the arm 'extractor'"
         return None
 
     def candidates(self) -> Sequence[Mapping[str, Any]]:

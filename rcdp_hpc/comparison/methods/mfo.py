@@ -6,11 +6,14 @@ S. Mirjalili, "Moth-flame optimization algorithm: A novel nature-inspired heuris
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from rcdp_hpc.comparison.methods.pipeline_method import PipelineMethod
 from rcdp_hpc.comparison.methods.settings import DEPTH, TRAINING, WIDTH, completed, searched_by, with_own
 from rcdp_hpc.config import Config, DataFacts
+from rcdp_hpc.config.choices import readout_choice
+from rcdp_hpc.config.search import DIMENSION_KEYS
 from rcdp_hpc.reservoir.sequencing import Sequencer
 
 READOUT_SPACE: dict[str, Any] = {
@@ -39,9 +42,18 @@ class MothFlameReservoir(PipelineMethod):
         return with_own(base, searched_by("mfo", space))
 
 
-def own_space(config: Config) -> dict[str, Any]:
-    """Return the dimensions of ``[search.space]``, without state sets, which set what other dimensions search."""
-    return config.search.space.model_dump(exclude_none=True, exclude={"state_set"})
+def own_space(config: Config, fixed: Collection[str] = ()) -> dict[str, Any]:
+    """Return the dimensions of ``[search.space]`` that the complete settings use.
+
+    State sets are left out, since they set what other dimensions search, and so are the `fixed` dimensions.
+    """
+    space = config.search.space.model_dump(exclude_none=True, exclude={"state_set", *fixed})
+    used = readout_choice(config.readout.kind).keys
+    return {
+        name: bounds
+        for name, bounds in space.items()
+        if not DIMENSION_KEYS[name].startswith("readout.") or DIMENSION_KEYS[name] in used
+    }
 
 
 def reservoir_space(config: Config) -> dict[str, Any]:

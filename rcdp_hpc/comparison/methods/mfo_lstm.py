@@ -22,6 +22,8 @@ from rcdp_hpc.config import Config, DataFacts
 
 COMPONENTS = 100
 UNITS = 128
+# Dimensions of what the paper fixes, and of states that are left out.
+FIXED = ("outputs", "hidden", "readout_layers", "states")
 
 
 class MothFlameReservoirLSTM(PipelineMethod):
@@ -44,7 +46,8 @@ class MothFlameReservoirLSTM(PipelineMethod):
             **without_joined_features(config),
         }
         base = completed(config, facts, parts)
-        return with_own(base, searched_by("mfo", {**reservoir_space(base), **TRAINING, **own_space(base)}))
+        space = {**reservoir_space(base), **TRAINING, **own_space(base, FIXED)}
+        return with_own(base, searched_by("mfo", space))
 
     def check(self, config: Config, facts: DataFacts) -> None:
         """Raise an `InputError` if samples have a single step, or do not fit the settings."""

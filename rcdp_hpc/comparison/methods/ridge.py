@@ -28,4 +28,4 @@ class RawRidge(PipelineMethod):
         }
         base = completed(config, facts, parts)
         values = {"kind": "none", "batch_rows": base.reservoir.batch_rows}
-        return with_own(base, {"reservoir": values, "augment.shifts": 0})
+        return with_own(base, {"reservoir": values, "augment": {}})

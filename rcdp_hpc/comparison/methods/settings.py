@@ -32,6 +32,8 @@ COMMON: Mapping[str, Any] = {
     "training.baseline": False,
     "training.tree_baseline": "never",
 }
+# The extractor of the arm "extractor".
+TRAINED_EXTRACTOR = "pretrained"
 # Taken in place of values that a run measures or takes from the machine.
 KERNEL = "dense-fp32"
 BATCH_ROWS = 512
@@ -61,11 +63,26 @@ def completed(config: Config, facts: DataFacts, parts: Mapping[str, Any]) -> Con
     InputError
         If the settings contradict each other.
     """
-    # Without a search yet: settings for a search of reservoirs may contradict the parts of other methods. The extractor
-    # is the one that the comparison sets, since the default for large images is learned for one readout only.
-    first = {**COMMON, "search.generations": 0, "extractor.kind": config.extractor.kind, **parts}
+    # Without a search yet: settings for a search of reservoirs may contradict the parts of other methods.
+    first = {**COMMON, "search.generations": 0, **_extractor_of_arm(config), **parts}
     complete = completed_quietly(with_settings(config, first, "with the parts of the method"), facts)
     return with_settings(complete, _not_measured(complete), "with the parts of the method")
+
+
+def _extractor_of_arm(config: Config) -> dict[str, Any]:
+    """Return the extractor of the cell's arm: none, or the trained one that all methods read.
+
+    Another extractor that makes sequences is not part of the samples as they are, and [augment] changes images for it.
+    """
+    kind = config.extractor.kind
+    if reads_trained_extractor(config):
+        return {"augment": {}}
+    return {"extractor.kind": "none", "augment": {}} if config.extractor.makes_sequences else {"extractor.kind": kind}
+
+
+def reads_trained_extractor(config: Config) -> bool:
+    """Return whether a cell is one of the arm "extractor", whose methods read the output of one trained extractor."""
+    return config.extractor.kind == TRAINED_EXTRACTOR
 
 
 def _not_measured(config: Config) -> dict[str, Any]:
@@ -135,10 +152,7 @@ def refuse_one_step(config: Config, facts: DataFacts) -> None:
         )
 
 
-def refuse_other_extractor(config: Config, own: str, what: str) -> None:
-    """Raise an `InputError` if the comparison's arm has an extractor that the method would replace by its own."""
-    if config.extractor.makes_sequences and config.extractor.kind != own:
-        raise InputError(
-            f"{what}, not the output of extractor.kind = {config.extractor.kind!r}: leave the method out of the arm "
-            "with an extractor"
-        )
+def refuse_trained_extractor(config: Config, what: str) -> None:
+    """Raise an `InputError` if the cell's arm has an extractor whose output the method does not read."""
+    if reads_trained_extractor(config):
+        raise InputError(f"{what}, not the output of an extractor: leave the method out of the arm 'extractor'")

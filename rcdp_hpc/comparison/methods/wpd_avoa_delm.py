@@ -17,7 +17,7 @@ from rcdp_hpc.comparison.methods.settings import (
     NO_DENSITY_TERM,
     completed,
     input_only,
-    refuse_other_extractor,
+    refuse_trained_extractor,
     searched_by,
     with_own,
 )
@@ -39,7 +39,7 @@ class WaveletVulturesDELM(PipelineMethod):
 
     def settings(self, config: Config, facts: DataFacts) -> Config:
         """Return the settings: wavelet packets, no reservoir, an extreme learning machine, and a search of it."""
-        refuse_other_extractor(config, "wavelet_packets", "it reads wavelet packets of the input")
+        refuse_trained_extractor(config, "it reads wavelet packets of the input")
         parts: dict[str, Any] = {
             "readout.kind": "elm",
             "reservoir.kind": "none",
