@@ -75,6 +75,7 @@ def test_fitness_is_that_of_the_source_of_the_training(extractor, readout, tmp_p
         probabilities = fit_readout(
             source.drive(train.x), source.feature_shape, torch.tensor(train.y, dtype=torch.int64), source.drive(val.x),
             config=settings, classes=10, epochs=2, seed=config.run.seed,
+            validation_labels=torch.tensor(val.y, dtype=torch.int64),
         )  # fmt: skip
         error, accuracy = error_and_accuracy(probabilities, val.y)
     else:

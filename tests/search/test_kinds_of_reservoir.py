@@ -83,6 +83,7 @@ def test_without_a_reservoir_candidates_are_readouts_of_the_sequences(data):
         classes=data.classes,
         epochs=2,
         seed=5,
+        validation_labels=torch.tensor(data.y_val),
     )
     assert found.reason is None
     assert found.accuracy == np.mean(probabilities.argmax(1) == data.y_val)
