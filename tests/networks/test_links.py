@@ -150,8 +150,9 @@ def fitness_of(monkeypatch, factor: float, kind: str) -> tuple[float, float]:
     features = factor * torch.eye(10)[labels]
     config = config_of(loss__kind=kind, training__batch=10, partition__count=2)
     found = short_training.fit_readout(
-        features, FeatureShape(1, 1, 10), labels, features, config=config, classes=10, epochs=1, seed=1
-    )
+        features, FeatureShape(1, 1, 10), labels, features, config=config, classes=10, epochs=1, seed=1,
+        validation_labels=labels,
+    )  # fmt: skip
     error, accuracy = error_and_accuracy(found, labels.numpy())
     assert accuracy == 1
     return error, score(SearchSection(), error, accuracy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import UnionType
 from typing import Any, NotRequired, get_args, get_origin
 
 import numpy as np
@@ -183,7 +184,8 @@ def test_results_have_the_declared_keys(readout, tmp_path):
             declared_type = kind.__annotations__[key]
             plain = get_origin(declared_type) or declared_type
             inner = get_args(declared_type)[0] if plain is NotRequired else declared_type
-            assert inner is Any or isinstance(value, get_origin(inner) or inner), (stage, key, value)
+            accepted = inner if isinstance(inner, UnionType) else get_origin(inner) or inner
+            assert inner is Any or isinstance(value, accepted), (stage, key, value)
     assert set(result["search"]) == set(results.SearchResult.__annotations__)
     assert (trained if readout == "network" else solved) <= set(result["train"])
     assert not (solved if readout == "network" else trained) & set(result["train"])
