@@ -70,7 +70,9 @@ def _description(files: RunFiles, winner: Record) -> Html:
     )
     text += " (the others had values that were known already)." if new < len(lines) else "."
     text += f" {counted(failed, 'candidate')} failed." if failed else ""
-    text += f" The best fitness is {number(winner['fitness'], 5)}, first reached in generation {winner['generation']}"
+    meaning = f" ({files.best.meaning})" if files.best is not None and files.best.meaning else ""
+    text += f" The best fitness{meaning} is {number(winner['fitness'], 5)}, first reached in generation "
+    text += str(winner["generation"])
     if winner.get("accuracy") is not None:
         text += f", with an accuracy of {percent(winner['accuracy'], 2)} on the rows that chose it"
     unfinished = (

@@ -35,6 +35,7 @@ def test_a_run_ends_with_a_report_that_names_its_command(tmp_path, capsys):
     assert "The model recognises" in page.text
     assert "is not finished" not in page.text
     assert page.cells("preparation, search, training, evaluation")[0].startswith("rcdp run digits --out")
+    assert "The best fitness (1/E) is " in page.text
     for stage in ("prepare", "search", "train", "evaluate"):
         assert RunDirectory(out).state(stage)["command"] == ["rcdp", *words]
     capsys.readouterr()
