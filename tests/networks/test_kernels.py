@@ -230,7 +230,7 @@ def test_samples_of_few_steps_are_refused():
     [
         (["extractor.kernels=300"], r"needs to be 336 or more for 3 inputs"),
         (["extractor.kernel_inputs=['values','values']"], "needs each input once"),
-        (["readout.kind=lstm", "reservoir.reduction=all"], "needs readout.kind = 'ridge' or 'network'"),
+        (["readout.kind=lstm", "reservoir.reduction=all"], "needs readout.kind = 'network', 'ridge' or 'elm'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):

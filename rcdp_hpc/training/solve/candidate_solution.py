@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class CandidateRows:
             self.features.shape[1], self.classes, len(self.labels), len(self.validation_labels), counts,
             lambda: [_blocks(self.features, self.labels)],
             lambda: [_blocks(self.validation_features, self.validation_labels)], _not_gathered,
+            level=logging.DEBUG,
         )  # fmt: skip
 
 

@@ -93,7 +93,8 @@ class _Layers:
                 self._standardise()
             else:
                 self._solve_layer(step - 1)
-                log.info(
+                log.log(
+                    self.source.level,
                     "layer %d of %d solved: %d units, C = %g, %.1f s",
                     *(step, settings.layers, settings.hidden, settings.elm_penalty, time.perf_counter() - started),
                 )

@@ -119,6 +119,8 @@ class RowSource:
     bound : float or None
         Largest absolute value of a feature; with it, sums are the same bits for any number of ranks. None if there is
         no bound.
+    level : int
+        Level of the log of the fit; `logging.DEBUG` if there are many fits.
     """
 
     width: int
@@ -130,6 +132,7 @@ class RowSource:
     validation: Callable[[], Iterable[Blocks]]
     gather: Callable[[], GatheredRows | None]
     bound: float | None = None
+    level: int = logging.INFO
 
 
 def feature_bound(config: Config) -> float | None:
@@ -256,10 +259,11 @@ def _by_left_out(
     def work() -> RidgeFit:
         if gathered is None:
             raise AssertionError("rank 0 has all rows")
-        return _left_out_fit(config, gathered, source.classes, weights, with_validation)
+        return _left_out_fit(config, gathered, source, weights, with_validation)
 
     fit = run_on_root(comm, work)
-    log.info(
+    log.log(
+        source.level,
         "ridge over %d features: %d penalties compared by leave-one-out of the original rows in %.1f s",
         source.width, len(config.readout.ridge_penalties), time.perf_counter() - started,
     )  # fmt: skip
@@ -269,11 +273,12 @@ def _by_left_out(
 def _left_out_fit(
     config: Config,
     rows: GatheredRows,
-    classes: int,
+    source: RowSource,
     weights: NDArray[np.float64] | None,
     with_validation: bool,
 ) -> RidgeFit:
     """Select the penalty by the original rows, including validation rows, and solve from all rows."""
+    classes = source.classes
     original = rows.origins != SYNTHETIC
     fitted = np.ones_like(original) if with_validation else rows.origins != VALIDATION
     row_weights = replacement_weights(rows.labels[original], rows.labels, classes, weights)
@@ -286,8 +291,8 @@ def _left_out_fit(
     best, factors = min(results, key=lambda pair: pair[0].errors[pair[0].penalty])
     if factors is not None:
         ratio = factors[-1] / factors[0]
-        log.info("ridge: the weight of the kernels' features is %.3g times that of the states", ratio)
-    _report_errors(best.errors, "of left-out rows")
+        log.log(source.level, "ridge: the weight of the kernels' features is %.3g times that of the states", ratio)
+    _report_errors(best.errors, "of left-out rows", source.level)
     if fitted.all() and original.all():
         readout = best.readout
     else:
@@ -338,8 +343,8 @@ def _by_validation(
         return scaled_error(*scaling) / (weight * source.classes)
 
     penalty, errors = best_by(error_of, config.readout.ridge_penalties)
-    _report_unsolved(config, errors)
-    _report_errors(errors, "on validation")
+    _report_unsolved(config, errors, source.level)
+    _report_errors(errors, "on validation", source.level)
     if with_validation:
         # Rank 0 has the sums of all ranks; the other ranks start from 0 and add their validation rows.
         if not comm.is_root:
@@ -347,7 +352,8 @@ def _by_validation(
         agree(comm, lambda: sum_slabs(sums, validation.partitions(), source.classes, weights))
         reduce_sums(sums, comm)
     readout = solve(sums, penalty)
-    log.info(
+    log.log(
+        source.level,
         "ridge over %d features, %d rows: sums %.1f s, %d of %d penalties tried and the readout solved %.1f s",
         source.width, sums.rows, summed_at - started, len(errors), len(config.readout.ridge_penalties),
         time.perf_counter() - summed_at,
@@ -387,18 +393,18 @@ def _shifted(source: RowSource, origin: NDArray[np.float32] | None) -> RowSource
     )
 
 
-def _report_errors(errors: dict[float, float], which: str) -> None:
+def _report_errors(errors: dict[float, float], which: str, level: int) -> None:
     listed = ", ".join(f"{penalty:g}: {errors[penalty]:.4g}" for penalty in sorted(errors))
-    log.info("ridge: squared error %s after scaling, by penalty: %s", which, listed)
+    log.log(level, "ridge: squared error %s after scaling, by penalty: %s", which, listed)
 
 
-def _report_unsolved(config: Config, errors: dict[float, float]) -> None:
+def _report_unsolved(config: Config, errors: dict[float, float], level: int) -> None:
     small = [f"{penalty:g}" for penalty, error in errors.items() if not np.isfinite(error)]
     if small:
         # The smallest penalties of the default list are often too small.
         is_default = config.readout.ridge_penalties == ReadoutSection().ridge_penalties
         log.log(
-            logging.INFO if is_default else logging.WARNING,
+            level if is_default or level < logging.INFO else logging.WARNING,
             "ridge: readout.ridge_penalties of %s left out, too small for the rounding of the sums "
             "(readout.ridge_precision = '%s')",
             ", ".join(small), config.readout.ridge_precision,

@@ -261,13 +261,15 @@ def test_features_that_are_not_finite_are_refused():
         solver_of(config).solve(config, SingleProcess(), rows.source(SingleProcess(), 30.0), SHAPE, 5)
 
 
-def test_a_candidate_is_solved_on_the_training_rows_and_scored_on_the_validation_rows():
+def test_a_candidate_is_solved_on_the_training_rows_and_scored_on_the_validation_rows(caplog):
+    caplog.set_level("INFO")
     config, rows, checks = elm(layers=2), Rows(), []
     labels = torch.from_numpy(rows.labels)
     scores = fit_readout(
         rows.states[:ROWS], SHAPE, labels[:ROWS], rows.states[ROWS:], config=config, classes=CLASSES, epochs=1,
         seed=5, validation_labels=labels[ROWS:], before_step=lambda: checks.append(1),
     )  # fmt: skip
+    assert len(checks) >= 4
+    assert not caplog.records  # a line for each of hundreds of candidates would hide the others
     expected = solved(config, with_validation=False).scores(rows.states[ROWS:])
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    assert len(checks) >= 4
