@@ -55,7 +55,8 @@ class ReadoutSection(Section):
     )
     elm_penalty: float = Field(
         10.0,
-        gt=0,
+        ge=1e-12,
+        le=1e12,
         description="C of the layers: 1 / C is added to the sums of squares of their hidden values (elm)",
     )
     bands: Literal["joined", "separate"] = Field(

@@ -21,6 +21,8 @@ from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.training.solve.ridge_fit import Blocks, GatheredRows, RowSource, weights_of
 
+# Values within this bound are lost in float32 products.
+LEAST_BOUND = 1e-30
 # Of a rank's share of the memory, the part that its states may use if states.memory_mib is 0.
 MEMORY_PART = 2
 
@@ -109,8 +111,10 @@ def _largest(states: torch.Tensor) -> float:
     return largest
 
 
-def band_source(source: RowSource, network: ELMReadout, settings: ReadoutSection, band: int, bound: float) -> RowSource:
-    """Return the rows with the deep features of a band in place of the states; all layers are solved.
+def band_source(
+    source: RowSource, network: ELMReadout, settings: ReadoutSection, band: int, bound: float
+) -> tuple[RowSource, float]:
+    """Return the rows with the scaled deep features of a band in place of the states; all layers are solved.
 
     Parameters
     ----------
@@ -120,11 +124,19 @@ def band_source(source: RowSource, network: ELMReadout, settings: ReadoutSection
     band : int
     bound : float
         Largest absolute value of a state.
+
+    Returns
+    -------
+    source : RowSource
+    scale : float
+        The factor of the deep features, a power of two.
     """
+    reach = bound_of_input(network, settings, band, settings.layers, bound)
+    scale = scale_of(reach)
 
     def deep(states: torch.Tensor) -> torch.Tensor:
         network.to(states.device)
-        return network.layer_input(states.float(), band, settings.layers)
+        return network.layer_input(states.float(), band, settings.layers) * scale
 
     def mapped(partitions: Iterable[Blocks]) -> Iterator[Blocks]:
         for partition in partitions:
@@ -134,14 +146,15 @@ def band_source(source: RowSource, network: ELMReadout, settings: ReadoutSection
         rows = source.gather()
         return None if rows is None else replace(rows, states=deep(rows.states), joined_at=0)
 
-    return replace(
+    rows = replace(
         source,
         width=settings.hidden,
         partitions=lambda: mapped(source.partitions()),
         validation=lambda: mapped(source.validation()),
         gather=gather,
-        bound=bound_of_input(network, settings, band, settings.layers, bound),
+        bound=None if reach is None else reach * scale,
     )
+    return rows, scale
 
 
 def bound_of_input(network: ELMReadout, settings: ReadoutSection, band: int, layer: int, bound: float) -> float | None:
@@ -177,6 +190,15 @@ def bound_of_units(settings: ReadoutSection, weights: torch.Tensor, inputs: floa
         Largest absolute value of x and of b.
     """
     activation = load_activation(settings.activation, READOUT_ACTIVATIONS)
-    if activation.bound is not None or activation.growth is None:
+    if activation.growth is None:
         return activation.bound
-    return activation.growth * (inputs * float(weights.double().abs().sum(1).max()) + bias)
+    reach = activation.growth * (inputs * float(weights.double().abs().sum(1).max()) + bias)
+    return reach if activation.bound is None else min(reach, activation.bound)
+
+
+def scale_of(bound: float | None) -> float:
+    """Return a power of two that brings values within a bound near to 1, so that sums of small values are exact, too.
+
+    Multiplying by it is exact. 1 without a bound, and for a bound that float32 does not tell from 0.
+    """
+    return 2.0 ** -math.ceil(math.log2(bound)) if bound is not None and bound > LEAST_BOUND else 1.0

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.readouts.elm import ELMReadout
 from rcdp_hpc.reservoir.autoencoder import random_layer, solve_autoencoder
@@ -22,11 +23,13 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.solve.elm_rows import (
+    LEAST_BOUND,
     band_source,
     bound_of_input,
     bound_of_units,
     each_block,
     largest_feature,
+    scale_of,
     watched,
 )
 from rcdp_hpc.training.solve.layer_file import LayerFile
@@ -114,27 +117,30 @@ class _Layers:
         return solved
 
     def _standardise(self) -> None:
-        width, weights = self.source.width, self.weights
-        sums = agree(self.comm, lambda: GramSums(0, width, "double", self._largest(self.bound), joined=False))
+        width, weights, scale = self.source.width, self.weights, scale_of(self.bound)
+        largest = self._largest(self.bound * scale)
+        sums = agree(self.comm, lambda: GramSums(0, width, "double", largest, joined=False))
 
         def add(states: torch.Tensor, row_weights: NDArray[np.float64] | None) -> None:
-            sums.add(states.new_empty((len(states), 0)), states, row_weights)
+            sums.add(states.new_empty((len(states), 0)), states.double() * scale, row_weights)
 
         agree(self.comm, lambda: each_block(self.source, weights, add, sums.flush))
         reduce_sums(sums, self.comm)
-        self.network.standardise(torch.from_numpy(sums.y), torch.from_numpy(sums.yy), sums.count)
+        total, squares = torch.from_numpy(sums.y / scale), torch.from_numpy(sums.yy / scale**2)
+        self.network.standardise(total, squares, sums.count)
 
     def _solve_layer(self, layer: int) -> None:
         network, bands = self.network, range(self.network.bands)
         random = [self._random_layer(band, layer) for band in bands]
-        sums = agree(self.comm, lambda: [self._sums(band, layer, random[band]) for band in bands])
+        scales = [scale_of(self._reach(band, layer)) for band in bands]
+        sums = agree(self.comm, lambda: [self._sums(band, layer, random[band], scales[band]) for band in bands])
 
         def add(states: torch.Tensor, row_weights: NDArray[np.float64] | None) -> None:
             network.to(states.device)
             for band, (weights, bias) in enumerate(random):
                 x = network.layer_input(states.float(), band, layer)
                 hidden = network.activation(torch.addmm(bias.to(x.device), x, weights.to(x.device)))
-                sums[band].add(hidden, x, row_weights)
+                sums[band].add(hidden, x * scales[band], row_weights)
 
         def flush() -> None:
             for one in sums:
@@ -144,7 +150,23 @@ class _Layers:
         for band, one in enumerate(sums):
             reduce_sums(one, self.comm)
             beta = solve_autoencoder(one, self.config.readout.elm_penalty)
-            network.machine(band).layer(layer).weight.copy_(torch.from_numpy(beta))
+            network.machine(band).layer(layer).weight.copy_(torch.from_numpy(beta / scales[band]))
+            if one.yy.any():  # a band may be constant
+                self._refuse_vanished(band, layer)
+
+    def _reach(self, band: int, layer: int) -> float | None:
+        """Return a bound of the input of a layer; None if there is none."""
+        return bound_of_input(self.network, self.config.readout, band, layer, self.bound)
+
+    def _refuse_vanished(self, band: int, layer: int) -> None:
+        """Raise a `CandidateError` if the result of a layer is too small for float32."""
+        reach, settings = self._reach(band, layer + 1), self.config.readout
+        if reach is not None and reach < LEAST_BOUND:
+            raise CandidateError(
+                f"the values of layer {layer + 1} of the extreme learning machine are below {LEAST_BOUND:g}: set a "
+                f"larger readout.elm_penalty than {settings.elm_penalty:g}, or fewer readout.layers than "
+                f"{settings.layers}"
+            )
 
     def _random_layer(self, band: int, layer: int) -> RandomLayer:
         """Return A and b of a layer, float32, the same bits on all ranks."""
@@ -159,12 +181,12 @@ class _Layers:
         weights, bias = run_on_root(self.comm, drawn)
         return torch.from_numpy(weights), torch.from_numpy(bias)
 
-    def _sums(self, band: int, layer: int, random: RandomLayer) -> GramSums:
+    def _sums(self, band: int, layer: int, random: RandomLayer, scale: float) -> GramSums:
         """Return empty sums of a layer, whose addition is exact if its values have a bound."""
         settings, (weights, bias) = self.config.readout, random
-        inputs = bound_of_input(self.network, settings, band, layer, self.bound)
+        inputs = self._reach(band, layer)
         hidden = None if inputs is None else bound_of_units(settings, weights.T, inputs, float(bias.abs().max()))
-        largest = None if inputs is None or hidden is None else self._largest(max(inputs, hidden))
+        largest = None if inputs is None or hidden is None else self._largest(max(inputs * scale, hidden))
         return GramSums(weights.shape[1], weights.shape[0], "double", largest, joined=False)
 
     def _largest(self, bound: float) -> float | None:
@@ -182,18 +204,20 @@ def _with_scores(
     config: Config, comm: Communicator, source: RowSource, network: ELMReadout, bound: float, with_validation: bool
 ) -> Solution:
     """Solve the scores of each machine and return the complete network. Collective."""
-    sources = [band_source(source, network, config.readout, band, bound) for band in range(network.bands)]
+    scaled = [band_source(source, network, config.readout, band, bound) for band in range(network.bands)]
+    sources, scales = [rows for rows, _ in scaled], [scale for _, scale in scaled]
     if len(sources) == 1:
         fits = [fit_ridge(config, comm, sources[0], with_validation)]
         accuracy, judged_by = fits[0].accuracy, fits[0].selected_by
-        _set_scores(network, fits)
+        _set_scores(network, fits, scales)
     else:
         # The accuracy is that of all machines together, before they are fitted to the validation rows.
         fits = [fit_ridge(config, comm, one, with_validation=False) for one in sources]
-        _set_scores(network, fits)
+        _set_scores(network, fits, scales)
         accuracy, judged_by = _accuracy(comm, source, network), "validation"
         if with_validation:
-            _set_scores(network, [_fitted_again(config, comm, *pair) for pair in zip(sources, fits, strict=True)])
+            again = [_fitted_again(config, comm, *pair) for pair in zip(sources, fits, strict=True)]
+            _set_scores(network, again, scales)
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     penalties = tuple(fit.penalty for fit in fits)
     return Solution(state, network.linear_scores, accuracy, judged_by, fits[0].selected_by, penalties)
@@ -205,10 +229,11 @@ def _fitted_again(config: Config, comm: Communicator, source: RowSource, fit: Ri
     return fit_ridge(config.model_copy(update={"readout": readout}), comm, source)
 
 
-def _set_scores(network: ELMReadout, fits: list[RidgeFit]) -> None:
-    for band, fit in enumerate(fits):
+def _set_scores(network: ELMReadout, fits: list[RidgeFit], scales: list[float]) -> None:
+    """Set the weights of the scores to those that were fitted to scaled deep features."""
+    for band, (fit, scale) in enumerate(zip(fits, scales, strict=True)):
         scores = network.machine(band).scores
-        scores.weight.copy_(torch.from_numpy(fit.readout.weights.T.copy()))
+        scores.weight.copy_(torch.from_numpy(scale * fit.readout.weights.T))
         scores.bias.copy_(torch.from_numpy(fit.readout.intercept))
 
 

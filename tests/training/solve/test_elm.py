@@ -208,6 +208,17 @@ def test_machines_for_each_band_have_the_same_bits_on_three_ranks():
     assert [bits(one) for one in Ranks(3).run(lambda comm: solved(config, comm, BANDS))] == [expected] * 3
 
 
+@pytest.mark.parametrize("selection", ["validation", "left_out"])
+def test_a_constant_band_gives_the_shares_of_the_classes(selection):
+    config, rows = elm(bands="separate", layers=2, ridge_selection=selection), Rows()
+    rows.states[:, 3:6] = 0.5
+    source = rows.source(SingleProcess())
+    solution = solver_of(config).solve(config, SingleProcess(), source, BANDS, 5, with_validation=False)
+    assert not solution.weights["machines.1.scores.weight"].any()
+    shares = np.bincount(rows.labels[:ROWS]) / ROWS
+    np.testing.assert_allclose(solution.weights["machines.1.scores.bias"], shares, rtol=1e-5)
+
+
 def test_the_scores_are_finally_fitted_to_the_validation_rows_but_the_layers_are_not():
     config = elm(layers=2)
     first, second = solved(config, with_validation=False), solved(config)
@@ -250,6 +261,27 @@ def test_layers_of_other_settings_or_a_damaged_file_are_solved_again(tmp_path, c
     with caplog.at_level("WARNING"):
         assert bits(solved(config, file=LayerFile(path, "other"))) == expected
     assert "The layers are solved again" in caplog.text
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "identity"])
+def test_layers_that_are_almost_zero_lose_nothing_in_the_sums(activation):
+    # With a small C, the values of each layer are a small factor of those of the layer before.
+    rows, accuracies = Rows(), []
+    for penalty in (1e-9, 1e-3):
+        config = elm(activation=activation, layers=2, elm_penalty=penalty, hidden=12)
+        solution = solved(config, with_validation=False)
+        network = ELMReadout(config.readout, SHAPE, CLASSES)
+        network.load_state_dict(solution.weights)
+        values = network.layer_input(rows.states, 0, 2).abs().max()
+        accuracies.append(solution.accuracy)
+        assert penalty > 1e-9 or 0 < values < 1e-9
+    assert abs(accuracies[0] - accuracies[1]) < 0.15
+
+
+def test_layers_that_vanish_are_refused():
+    config = elm(activation="tanh", layers=100, elm_penalty=1e-12)
+    with pytest.raises(CandidateError, match=r"are below 1e-30: set a larger readout\.elm_penalty than 1e-12"):
+        solved(config)
 
 
 def test_features_that_are_not_finite_are_refused():
