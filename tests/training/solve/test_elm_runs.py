@@ -131,7 +131,7 @@ def test_the_search_solves_its_candidates_and_the_training_takes_the_winner(tmp_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["readout.elm_penalty=0"], r"readout\.elm_penalty.*greater than or equal to 1e-12"),
+        (["readout.elm_penalty=0"], r"readout\.elm_penalty.*greater than or equal to 0\.0+1"),
         (["readout.elm_penalty=1e13"], r"readout\.elm_penalty.*less than or equal to"),
         (["readout.elm_penalty=nan"], r"readout\.elm_penalty.*finite"),
         (["readout.elm_penalty=inf"], r"readout\.elm_penalty.*finite"),
