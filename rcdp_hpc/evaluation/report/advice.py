@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config.choices.sources import source_choice
-from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, number, paragraph, percent, tag
+from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, paragraph, percent, tag
 from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.run_files import RunFiles
-from rcdp_hpc.evaluation.report.search import bound_reached, range_of
 from rcdp_hpc.evaluation.report.text import STAGE_NAMES, class_name, command, counted, listed
 from rcdp_hpc.evaluation.search_lines import winner_of
+from rcdp_hpc.search.closing import bound_warnings
+from rcdp_hpc.search.space import Space
 
 # Fewer test samples of a class than this have an interval of recall about 30 points wide.
 FEW_SAMPLES = 30
@@ -86,17 +87,13 @@ def _few_training_rows(files: RunFiles) -> Iterator[Any]:
 
 
 def _bounds(files: RunFiles) -> Iterator[Any]:
-    winner = winner_of(files.complete)
-    for name, value in (winner["values"] if winner else {}).items():
-        searched = range_of(files, name)
-        bound = bound_reached(value, searched)
-        if bound:
-            limit = searched.low if bound == "low" else searched.high
-            wider = f"set search.space.{name}.{bound} {'below' if bound == 'low' else 'above'} {limit:g}"
-            yield (
-                f"The winner is on a bound of the searched range: {name} = {number(value)}. A better value may be "
-                f"beyond it: {wider}."
-            )
+    if files.best is None or files.config is None or files.config.search.method != "optimizer":
+        return
+    search, best = files.config.search, files.best
+    space = Space.from_config(search.space, search.evaluation)
+    searched = Space(tuple(dimension for dimension in space.dimensions if dimension.name in best.values))
+    for warning in bound_warnings(searched, best):
+        yield warning[0].upper() + warning[1:]
 
 
 def _still_improving(files: RunFiles) -> Iterator[Any]:

@@ -89,7 +89,7 @@ def test_the_search_names_what_mattered_and_a_winner_on_a_bound(tmp_path):
     assert "3: no cycle <b>" in page.text
     on_bound = float(winner) < 0.0129
     assert (note == "at the low bound") == on_bound
-    assert ("set search.space.density.low below 0.01" in page.text) == on_bound
+    assert ("is on the bound search.space.density.low = 0.01" in page.text) == on_bound
 
 
 def test_importance_finds_a_value_that_correlation_does_not():
