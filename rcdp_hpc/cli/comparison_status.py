@@ -54,4 +54,5 @@ def _next(run: RunDirectory, state: ComparisonState, busy: bool) -> str:
         return f"next: remove the causes of the failures, and try these cells again: {command}"
     if not (state.is_complete and (run.path / FILE).exists()):
         return f"next: {command}   (on several ranks: mpirun -n 2 {command})"
-    return f"next: see {shell_word(run.path / 'tables.md')}"
+    page = run.report / "index.html"
+    return f"next: see {shell_word(page if page.exists() else run.path / 'tables.md')}"

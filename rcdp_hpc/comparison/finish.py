@@ -9,6 +9,7 @@ from rcdp_hpc.comparison.cells import Comparing
 from rcdp_hpc.comparison.data import data_directory, data_name, data_seconds
 from rcdp_hpc.comparison.plan import repeats_by
 from rcdp_hpc.comparison.records import read_record
+from rcdp_hpc.comparison.report.page import try_to_write_comparison_report
 from rcdp_hpc.comparison.results import FILE, Comparison, MethodInfo, Timings, write_results
 from rcdp_hpc.comparison.settings import recorded_settings
 from rcdp_hpc.comparison.summaries import paired_tests, summarise
@@ -57,6 +58,7 @@ def finish(comparing: Comparing) -> Comparison | None:
         log.info("%s", line)
     paths = write_tables(comparing.run.path, comparison, timings)
     log.info("wrote %s", ", ".join(map(str, (comparing.run.path / FILE, *paths))))
+    try_to_write_comparison_report(comparing.run)
     return comparison
 
 

@@ -50,7 +50,7 @@ def score_table(comparison: Comparison, budget: BudgetName, arm: str) -> Table:
     rows = [["method", "cells", *TITLES.values(), "p (Holm)"]]
     for one in _of(comparison, budget, arm):
         cells = f"{one.done} of {one.planned}" if one.done < one.planned else str(one.done)
-        rows.append([one.method, cells, *(_measure(one, name) for name in MEASURES), _p(tests.get(one.method))])
+        rows.append([one.method, cells, *(_measure(one, name) for name in MEASURES), p_text(tests.get(one.method))])
     return rows
 
 
@@ -113,7 +113,8 @@ def _measure(one: Summary, name: str) -> str:
     return f"{mean} ± {scale * one.deviation[name]:.{digits}f}" if name in one.deviation else mean
 
 
-def _p(test: PairedTest | None) -> str:
+def p_text(test: PairedTest | None) -> str:
+    """Return the corrected p-value of a test; "-" if there is none."""
     if test is None or test.p_holm is None:
         return "-"
     return f"{test.p_holm:.4f}" if test.p_holm >= 0.0001 else "< 0.0001"

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from made_runs import Made, make_run
 
-from rcdp_hpc.comparison.report.files import CELLS, PLAN
 from rcdp_hpc.comparison.results import (
     MEASURES,
     CellResult,
@@ -24,7 +23,9 @@ from rcdp_hpc.comparison.results import (
 )
 from rcdp_hpc.config import load_config, to_tree
 from rcdp_hpc.runtime.digests import write_sealed
+from rcdp_hpc.runtime.rundir import RunDirectory
 
+COMPARED = ("compare.seeds=[1, 2]", "compare.methods=['mfo', 'ridge']")
 METHODS = ("mfo", "ridge", "<b>")
 FAILED = "<b>-seed-2"
 ACCURACY = {"mfo": (0.9, 0.94), "ridge": (0.8, 0.86), "<b>": (0.5, 0.6)}
@@ -55,7 +56,7 @@ def make_comparison(folder: Path, methods: Sequence[str] = METHODS, runs: bool =
     tests = [PairedTest("mfo", other, "rows", "evaluations", "paired t-test", 2, 0.09, 9.0, 0.0704, 0.1409)
              for other in methods[1:]]  # fmt: skip
     comparison = Comparison(
-        settings=to_tree(load_config("digits", ["compare.seeds=[1, 2]", "compare.methods=['mfo','ridge']"])),
+        settings=to_tree(load_config("digits", COMPARED)),
         methods=[MethodInfo(name, f"what {name} is", "a paper") for name in methods],
         left_out=[LeftOut("wpd-avoa-delm", "rows", "samples of 1 value have no wavelets")],
         repeats="seeds", arms=["rows"], budgets={"evaluations": {"population": 5, "generations": 4}},
@@ -69,11 +70,11 @@ def make_comparison(folder: Path, methods: Sequence[str] = METHODS, runs: bool =
     write_plan(folder)
     if runs:
         for seed in (1, 2):
-            make_run(folder / CELLS / f"mfo-seed-{seed}", Made(seed=seed))
+            make_run(RunDirectory(folder).cell(f"mfo-seed-{seed}").path, Made(seed=seed))
     return comparison
 
 
 def write_plan(folder: Path, left_out: Sequence[Any] = ()) -> None:
     """Write ``plan.json`` of a comparison of mfo and ridge over two seeds."""
-    settings = to_tree(load_config("digits", ["compare.seeds=[1, 2]", "compare.methods=['mfo','ridge']"]))
-    write_sealed(folder / PLAN, {"settings": settings, "left_out": list(left_out)})
+    settings = to_tree(load_config("digits", COMPARED))
+    write_sealed(RunDirectory(folder).plan, {"settings": settings, "left_out": list(left_out)})

@@ -6,16 +6,18 @@ import math
 from pathlib import Path
 
 import pytest
-from comparison.made_comparison import FAILED, make_comparison, write_plan
+from comparison.made_comparison import COMPARED, FAILED, make_comparison, write_plan
 from page import Page
 
 from rcdp_hpc.cli import main
+from rcdp_hpc.comparison.methods.base import Outcome
+from rcdp_hpc.comparison.plan import make_plan
+from rcdp_hpc.comparison.records import CellRecord, write_record
 from rcdp_hpc.comparison.report.figures import best_accuracy_so_far
-from rcdp_hpc.comparison.report.files import CELLS
 from rcdp_hpc.comparison.report.page import try_to_write_comparison_report
 from rcdp_hpc.comparison.results import FILE
+from rcdp_hpc.config import load_config
 from rcdp_hpc.evaluation.report.write import write_report
-from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -31,13 +33,13 @@ def test_tables_have_the_values_of_the_comparison(tmp_path):
     page = page_of(tmp_path)
     rows = {row[0]: row[1:] for row in page.rows if len(row) == 9}
     # Means and sample standard deviations of 90 and 94 %, 80 and 86 %.
-    assert rows["mfo"][:2] == ["2 of 2", "92.00 ± 2.83 %"]
-    assert rows["ridge"][:2] == ["2 of 2", "83.00 ± 4.24 %"]
-    assert rows["<b>"][:2] == ["1 of 2 (failed: 1)", "50.00 %"]
+    assert rows["mfo"][:2] == ["2", "92.00 ± 2.83"]
+    assert rows["ridge"][:2] == ["2", "83.00 ± 4.24"]
+    assert rows["<b>"][:2] == ["1 of 2", "50.00"]
     assert rows["ridge"][-1] == "0.1409"
     assert "mfo has the highest mean test accuracy, 92.00 ± 2.83 % (2 of 2 cells), followed by ridge with" in page.text
     assert "(p = 0.1409, corrected by Holm)" in page.text
-    assert ["ridge", "20 s", "10 s", "30 s", "1"] in page.rows
+    assert ["ridge", "20.0", "10.0", "30.0", "90"] in page.rows
     assert ["ridge", "+9.00 points", "2", "paired t-test", "9", "0.0704", "0.1409", ""] in page.rows
     assert "seed-1: prepare 1.5 s" in page.text
     assert page.cells("compare.seeds") == ["[1, 2]", "[]"]
@@ -54,7 +56,7 @@ def test_failed_and_left_out_are_named_with_their_reasons(tmp_path):
 
 def test_links_lead_to_the_reports_of_cells_that_have_one(tmp_path):
     make_comparison(tmp_path)
-    write_report(RunDirectory(tmp_path / CELLS / "mfo-seed-1"))
+    write_report(RunDirectory(tmp_path).cell("mfo-seed-1"))
     page = page_of(tmp_path)
     assert page.links == ["../cells/mfo-seed-1/report/index.html"]
     assert (tmp_path / "report" / page.links[0]).is_file()
@@ -70,11 +72,10 @@ def test_figures_state_their_main_facts(tmp_path):
 
 def test_a_comparison_that_has_not_ended_lists_its_cells(tmp_path):
     write_plan(tmp_path)
-    folder = tmp_path / CELLS / "mfo-seed-1"
-    write_sealed(folder / "cell.json", {"status": "done", "reason": "", "outcome": {"test": {"accuracy": 0.75}}})
-    write_sealed(
-        tmp_path / CELLS / "ridge-seed-2/cell.json", {"status": "failed", "reason": "no memory", "outcome": None}
-    )
+    cells = {cell.name: cell for cell in make_plan(load_config("digits", COMPARED)).cells}
+    done = CellRecord("done", outcome=Outcome(validation_accuracy=0.7, test={"accuracy": 0.75}))
+    for name, record in (("mfo-seed-1", done), ("ridge-seed-2", CellRecord("failed", "no memory"))):
+        write_record(RunDirectory(tmp_path).cell(name), cells[name], record)
     page = page_of(tmp_path)
     assert "This comparison has not ended: 2 of 4 cells have." in page.text
     assert page.cells("mfo-seed-1") == ["done", "75.00 %", "-"]

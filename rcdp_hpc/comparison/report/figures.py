@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rcdp_hpc.comparison.report.files import ComparisonFiles
-from rcdp_hpc.comparison.report.tables import Group, group_title, groups, summaries_of
+from rcdp_hpc.comparison.report.tables import Group, group_title, summaries_of
 from rcdp_hpc.comparison.results import CellTiming, Comparison
+from rcdp_hpc.comparison.tables import groups
 from rcdp_hpc.evaluation.report.charts import Line, line_chart, side_by_side
 from rcdp_hpc.evaluation.report.html import Html, join, paragraph, percent, table, tag
 from rcdp_hpc.evaluation.report.text import counted

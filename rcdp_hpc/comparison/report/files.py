@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rcdp_hpc.comparison.plan import make_plan
+from rcdp_hpc.comparison.records import read_record
 from rcdp_hpc.comparison.results import (
     FILE,
     TIMINGS_FILE,
@@ -27,13 +28,11 @@ from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 Content = TypeVar("Content")
-PLAN, CELLS, CELL = "plan.json", "cells", "cell.json"
-AGAIN = "Run rcdp compare again, which writes it."
 
 
 def is_comparison(path: Path) -> bool:
     """Return whether a folder is that of a comparison."""
-    return any((path / name).exists() for name in (PLAN, FILE))
+    return RunDirectory(path).plan.exists() or (path / FILE).exists()
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class ComparisonFiles:
     @cached_property
     def planned(self) -> dict[str, Any] | None:
         """The content of ``plan.json``."""
-        path = self.run.path / PLAN
+        path = self.run.plan
         return self._read(path, lambda: read_sealed(path, "Start over with rcdp compare --restart."))
 
     @cached_property
@@ -119,22 +118,22 @@ class ComparisonFiles:
         """All planned cells, those that have not ended included."""
         if self.planned is None:
             return []
-        config = parse_config(self.planned["settings"], str(self.run.path / PLAN))
+        config = parse_config(self.planned["settings"], str(self.run.plan))
         plan = make_plan(config, tuple(LeftOut(**one) for one in self.planned.get("left_out", ())))
         return [self._state(cell.name) for cell in plan.run_cells]
 
     def _state(self, name: str) -> CellState:
-        path = self.run.path / CELLS / name / CELL
-        record = self._read(path, lambda: read_sealed(path, "Remove it, and run rcdp compare again."))
+        run = self.run.cell(name)
+        record = self._read(run.cell_record, lambda: read_record(run))
         if record is None:
             return CellState(name, "not ended")
-        test = (record.get("outcome") or {}).get("test", {})
-        return CellState(name, str(record["status"]), str(record.get("reason", "")), test.get("accuracy"))
+        accuracy = None if record.outcome is None else record.outcome.test.get("accuracy")
+        return CellState(name, record.status, record.reason, accuracy)
 
     def cell(self, name: str) -> RunFiles:
         """Return the files of a cell's run directory."""
         if name not in self._cells:
-            self._cells[name] = RunFiles(RunDirectory(self.run.path / CELLS / name))
+            self._cells[name] = RunFiles(self.run.cell(name))
         return self._cells[name]
 
     def cells_of(self, method: str, budget: str, arm: str) -> list[CellResult]:
@@ -144,12 +143,14 @@ class ComparisonFiles:
 
     @cached_property
     def messages(self) -> list[LogMessage]:
-        """The warnings and errors of the logs of the comparison and of its cells."""
+        """The warnings and errors of the logs of the comparison and of its cells, which may both have one."""
         merged: dict[tuple[str, str], LogMessage] = {}
         names = [cell.name for cell in self.comparison.cells] if self.comparison else [one.name for one in self.states]
         for files in (RunFiles(self.run), *map(self.cell, names)):
             for one in files.messages:
                 before = merged.get((one.level, one.text))
                 count, last = (before.count, before.last) if before else (0, 0.0)
-                merged[one.level, one.text] = LogMessage(one.level, one.text, count + one.count, max(last, one.last))
+                merged[one.level, one.text] = LogMessage(
+                    one.level, one.text, max(count, one.count), max(last, one.last)
+                )
         return list(merged.values())

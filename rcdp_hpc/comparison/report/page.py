@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from rcdp_hpc.comparison.report import figures, tables
-from rcdp_hpc.comparison.report.files import CELLS, ComparisonFiles
+from rcdp_hpc.comparison.report.files import ComparisonFiles
 from rcdp_hpc.comparison.results import FILE, TIMINGS_FILE, Comparison
+from rcdp_hpc.comparison.tables import groups, p_text
 from rcdp_hpc.config import flatten
 from rcdp_hpc.evaluation.report.asked import configuration
 from rcdp_hpc.evaluation.report.checking import message_list, recorded_digest
@@ -119,23 +120,23 @@ def _result(files: ComparisonFiles) -> Html:
 
 def sentence(comparison: Comparison) -> str:
     """Return the result of a comparison in one sentence: of the first budget and arm."""
-    group = tables.groups(comparison)[0]
+    group = groups(comparison)[0]
     ranked = [one for one in tables.summaries_of(comparison, group) if "accuracy" in one.mean]
     if not ranked:
         return "No cell of this comparison has results."
     ranked.sort(key=lambda one: -one.mean["accuracy"])
     best = ranked[0]
-    text = f"{best.method} has the highest mean test accuracy, {tables.measure_text(best, 'accuracy')} ({best.done} of "
+    text = f"{best.method} has the highest mean test accuracy, {tables.accuracy_text(best)} ({best.done} of "
     text += f"{counted(best.planned, 'cell')})"
     if len(ranked) > 1:
         second = ranked[1]
-        text += f", followed by {second.method} with {tables.measure_text(second, 'accuracy')}"
+        text += f", followed by {second.method} with {tables.accuracy_text(second)}"
         pair = {best.method, second.method}
         test = next(
             (one for one in comparison.tests if {one.first, one.other} == pair and (one.budget, one.arm) == group), None
         )
         if test is not None and test.p_holm is not None:
-            text += f" (p = {tables.p_text(test)}, corrected by Holm)".replace("= <", "<")
+            text += f" (p = {p_text(test)}, corrected by Holm)".replace("= <", "<")
     return f"{text}."
 
 
@@ -184,7 +185,7 @@ def _states(files: ComparisonFiles) -> Html:
     """Return the cells of a comparison that has not ended."""
     rows = []
     for one in files.states:
-        name = report_link(files.page, files.run.path / CELLS / one.name / "report" / NAME, one.name)
+        name = report_link(files.page, files.run.cell(one.name).report / NAME, one.name)
         rows.append((name, one.status, percent(one.accuracy, 2), one.reason[:300] or None))
     return table("Cells", ("cell", "status", "test accuracy", "reason"), rows, words=(1, 3), tall=len(rows) > 40)
 
@@ -217,13 +218,6 @@ def _next(files: ComparisonFiles) -> Html:
     if len(repetitions) in (1, 2):
         items.append(join("With so few repetitions, differences may be chance: more ", code("compare.seeds"), " or ",
                           code("compare.folds"), " in a new folder show more."))  # fmt: skip
-    items.append(
-        join(
-            "Each cell is a run directory in ",
-            code(f"{path}/cells"),
-            " with a model of its own, for ",
-            code("rcdp predict"),
-            ".",
-        )
-    )
+    predict = f"{command('rcdp', 'predict', path / 'cells')}/CELL SAMPLES --to labels.csv"
+    items.append(join("Label new samples with the model of a cell that was trained: ", code(predict), "."))
     return bullets(items)

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 
-from rcdp_hpc.comparison.report.files import CELLS, ComparisonFiles
-from rcdp_hpc.comparison.results import MEASURES, CellResult, Comparison, PairedTest, Summary
+from rcdp_hpc.comparison.report.files import ComparisonFiles
+from rcdp_hpc.comparison.results import BudgetName, CellResult, Comparison, Summary
+from rcdp_hpc.comparison.tables import groups, p_text, score_table, time_table, title
 from rcdp_hpc.evaluation.report.charts import interval_chart, side_by_side
 from rcdp_hpc.evaluation.report.html import NOTHING, Html, bullets, code, join, number, paragraph, percent, table, tag
 from rcdp_hpc.evaluation.report.links import report_link
 from rcdp_hpc.evaluation.report.text import counted, duration
 from rcdp_hpc.search.records.best import format_value
 
-TITLES = {
-    "accuracy": "test accuracy",
-    "macro_f1": "macro F1",
-    "balanced_accuracy": "balanced",
-    "validation_accuracy": "validation",
-    "evaluations": "evaluations",
-    "parameters": "parameters",
-}
-SHARES = ("accuracy", "balanced_accuracy", "validation_accuracy")
-COUNTS = ("evaluations", "parameters")
-ARMS = {"rows": "samples as they are", "extractor": "features of one trained extractor"}
-Group = tuple[str, str]
-
-
-def groups(comparison: Comparison) -> list[Group]:
-    """Return the pairs of budget and arm, each with tables and figures of its own."""
-    return list(dict.fromkeys((one.budget, one.arm) for one in comparison.summaries))
+Group = tuple[BudgetName, str]
 
 
 def group_title(comparison: Comparison, group: Group) -> str:
     """Return what was equal for all methods of a group, and what they read."""
-    budget, arm = group
-    if budget == "seconds":
-        equal = f"Equal time: {number(comparison.budgets.get('seconds'))} s for search and training"
-    else:
-        of_search = comparison.budgets["evaluations"]
-        equal = f"Equal candidate evaluations: {of_search['population']} x {of_search['generations']}"
-    return f"{equal}; {ARMS.get(arm, arm)}" if len(comparison.arms) > 1 else equal
+    text = title(comparison, *group)
+    return text[0].upper() + text[1:]
 
 
 def summaries_of(comparison: Comparison, group: Group) -> list[Summary]:
@@ -64,33 +43,14 @@ def methods(files: ComparisonFiles, comparison: Comparison) -> Html:
 
 
 def _scores(comparison: Comparison, group: Group) -> Html:
-    tests = {one.other: one for one in comparison.tests if (one.budget, one.arm) == group}
-    rows = []
-    for one in summaries_of(comparison, group):
-        cells = f"{one.done} of {one.planned}" + (f" (failed: {len(one.failed)})" if one.failed else "")
-        rows.append((one.method, cells, *(measure_text(one, name) for name in MEASURES), p_text(tests.get(one.method))))
-    header = ("method", "cells", *TITLES.values(), "p (Holm)")
+    header, *rows = score_table(comparison, *group)
     return table(f"Methods: {group_title(comparison, group)}", header, rows)
 
 
-def measure_text(one: Summary, name: str) -> str:
-    """Return mean and deviation of a measure; "failed" if no cell has results."""
-    if name not in one.mean:
-        return "failed" if name == "accuracy" else NOTHING
-    if name in COUNTS:
-        return f"{one.mean[name]:,.0f}"
-    scale, digits, unit = (100, 2, " %") if name in SHARES else (1, 4, "")
-    if not math.isfinite(one.mean[name]):
-        return NOTHING
-    mean = f"{scale * one.mean[name]:.{digits}f}"
-    return f"{mean} ± {scale * one.deviation[name]:.{digits}f}{unit}" if name in one.deviation else f"{mean}{unit}"
-
-
-def p_text(test: PairedTest | None) -> str:
-    """Return the corrected p-value of a test; "-" if there is none."""
-    if test is None or test.p_holm is None:
-        return NOTHING
-    return f"{test.p_holm:.4f}" if test.p_holm >= 0.0001 else "< 0.0001"
+def accuracy_text(one: Summary) -> str:
+    """Return the mean accuracy of a method and its deviation."""
+    mean, deviation = 100 * one.mean["accuracy"], one.deviation.get("accuracy")
+    return f"{mean:.2f} %" if deviation is None else f"{mean:.2f} ± {100 * deviation:.2f} %"
 
 
 def _picture(files: ComparisonFiles, comparison: Comparison, group: Group) -> Html:
@@ -140,22 +100,7 @@ def times(files: ComparisonFiles, comparison: Comparison) -> Html:
         return paragraph("The times cannot be read.", class_="problem")
     parts = []
     for group in groups(comparison):
-        by_method = {
-            one.method: [
-                files.timings.cells[cell.name]
-                for cell in files.cells_of(one.method, *group)
-                if cell.name in files.timings.cells
-            ]
-            for one in summaries_of(comparison, group)
-        }
-        stages = list(dict.fromkeys(stage for cells in by_method.values() for cell in cells for stage in cell.seconds))
-        rows = []
-        for method, cells in by_method.items():
-            seconds = [_mean([cell.seconds.get(stage, 0.0) for cell in cells]) for stage in stages]
-            ranks = sorted({cell.ranks for cell in cells})
-            total = _mean([cell.total for cell in cells])
-            rows.append((method, *map(duration, [*seconds, total]), ", ".join(map(str, ranks)) or NOTHING))
-        header = ("method", *stages, "all", "ranks")
+        header, *rows = time_table(comparison, files.timings, *group)
         parts.append(table(f"Mean time of a cell: {group_title(comparison, group)}", header, rows))
     shared = [
         f"{name}: {', '.join(f'{part} {duration(seconds)}' for part, seconds in spent.items())}"
@@ -165,15 +110,11 @@ def times(files: ComparisonFiles, comparison: Comparison) -> Html:
     return join(*parts, note, bullets(shared))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
-
-
 def cells(files: ComparisonFiles, comparison: Comparison) -> Html:
     """Return the table of all cells, with links to their reports, and the reasons of those that failed."""
     rows = []
     for cell in comparison.cells:
-        report = files.run.path / CELLS / cell.name / "report" / "index.html"
+        report = files.run.cell(cell.name).report / "index.html"
         name = report_link(files.page, report, cell.name)
         chosen = ", ".join(f"{key} = {_value(value)}" for key, value in cell.chosen.items())
         measured = [percent(cell.measures.get("accuracy"), 2), number(cell.measures.get("macro_f1"))]
