@@ -25,6 +25,7 @@ from rcdp_hpc.training.checks import (
     check_solved,
     check_speeds,
     check_warm_start,
+    check_warm_start_features,
     warmup_steps,
 )
 
@@ -129,6 +130,7 @@ def check_settings_fit(
     classes = len(facts.classes)
     problems.ask(lambda: check_candidates(config, lambda one: check_warm_start(one, classes)))
     if not problems.messages:
+        problems.ask(lambda: check_candidates(config, lambda one: check_warm_start_features(one, facts.sample_shape)))
         problems.ask(lambda: check_candidates(config, lambda one: check_solved(one, facts.sample_shape)))
         problems.ask(lambda: check_candidates(config, lambda one: check_user_readout(one, facts.sample_shape, classes)))
     _check_steps(problems, config, facts, ranks)

@@ -23,6 +23,8 @@ from rcdp_hpc.training.states.shifts import check_shifts
 log = logging.getLogger(__name__)
 
 Shape = Sequence[int]
+# With more features, the sums and factorisations of the ridge readout take longer than most trainings.
+BASELINE_WIDTH = 10_000
 # With fewer rows in a partition, shuffling within it hardly changes the batches.
 FEW_PARTITION_ROWS = 16
 
@@ -80,6 +82,25 @@ def check_warm_start(config: Config, classes: int) -> None:
             f"readout.warm_start passes the scores of {classes} classes through the network: set readout.outputs = "
             f"{classes} or more, not {config.readout.outputs}, and readout.hidden = {2 * classes} or more, not "
             f"{config.readout.hidden}"
+        )
+
+
+def check_warm_start_features(config: Config, sample_shape: Shape) -> None:
+    """Raise an `InputError` if a warm start needs a ridge readout of more features than are solved for.
+
+    Parameters
+    ----------
+    config : Config
+    sample_shape : sequence of int
+        Shape of one sample.
+    """
+    if not config.readout.warm_start or find_spec("torch") is None:
+        return
+    features = extractor_of(config, sample_shape).feature_shape().features
+    if features > BASELINE_WIDTH:
+        raise InputError(
+            f"readout.warm_start starts from a ridge readout, and {features} features are too many to solve for (at "
+            f"most {BASELINE_WIDTH}): set it to false, or select fewer states"
         )
 
 

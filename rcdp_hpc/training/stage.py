@@ -26,7 +26,14 @@ from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.checks import check_images, check_sequences, check_solved, check_warm_start
+from rcdp_hpc.training.checks import (
+    BASELINE_WIDTH,
+    check_images,
+    check_sequences,
+    check_solved,
+    check_warm_start,
+    check_warm_start_features,
+)
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.summary_table import summary_table
 from rcdp_hpc.training.partition.batches import partitions_for, resumed_partitions
@@ -50,9 +57,6 @@ from rcdp_hpc.training.threads import threads_of_rank
 from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
 log = logging.getLogger(__name__)
-
-# With more features, the sums and factorisations of the ridge readout take longer than most trainings.
-BASELINE_WIDTH = 10_000
 
 
 def train(context: StageContext) -> dict[str, Any]:
@@ -274,13 +278,9 @@ def _build_reservoir(config: Config, shards: ShardReader) -> StateSource:
     check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config, len(shards.classes))
+    check_warm_start_features(config, shards.sample_shape)
     check_solved(config, shards.sample_shape)
     check_user_readout(config, shards.sample_shape, len(shards.classes))
     source = make_source(config, shards.sample_shape, device())
     _report_one_step(config, shards)
-    if config.readout.warm_start and source.width > BASELINE_WIDTH:
-        raise InputError(
-            f"readout.warm_start starts from a ridge readout, and {source.width} features are too many to solve for "
-            f"(at most {BASELINE_WIDTH}): set it to false, or select fewer states"
-        )
     return source
