@@ -114,13 +114,13 @@ def method_of(name: str) -> Method:
 def fitting_plan(config: Config, facts: DataFacts) -> Plan:
     """Return the plan of a comparison, with the methods that cannot take the data left out.
 
-    Methods are left out only if ``compare.methods`` is empty, which stands for all of the package.
+    A method that cannot take the data in any arm is left out only if ``compare.methods`` is empty, which stands for all
+    of the package.
 
     Raises
     ------
     InputError
-        If ``compare.methods`` names a method that cannot take the data, an arm cannot be made of them, or no method is
-        left.
+        If ``compare.methods`` names such a method, an arm cannot be made of the data, or no method is left.
     """
     if "extractor" in config.compare.arms and facts.kind != "images":
         raise InputError(
@@ -128,8 +128,11 @@ def fitting_plan(config: Config, facts: DataFacts) -> Plan:
             f"'{facts.kind}'. Take it out."
         )
     left_out = tuple(_problems(config, facts))
-    if config.compare.methods and left_out:
-        listed = "; ".join(_described(one) for one in left_out)
+    # A method that reads one arm only is compared there.
+    arms = [one.method for one in left_out]
+    refused = [one for one in left_out if arms.count(one.method) == len(config.compare.arms)]
+    if config.compare.methods and refused:
+        listed = "; ".join(_described(one) for one in refused)
         raise InputError(
             f"compare.methods: {listed}. Take it out of compare.methods, or leave compare.methods empty to compare all "
             "methods that can take these data."

@@ -53,7 +53,7 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 log = logging.getLogger(__name__)
 
 # What a restart puts aside.
-RESULTS = ("plan.json", "data", "extractors", "cells", FILE, TIMINGS_FILE, "tables.md", "cells.csv")
+RESULTS = ("plan.json", "data", "extractors", "cells", FILE, TIMINGS_FILE, "tables.md", "cells.csv", "report")
 
 
 def compare(
