@@ -128,8 +128,10 @@ def test_folds(tmp_path):
 
 
 def test_equal_time_is_a_second_set_of_cells(tmp_path):
-    found = compared(tmp_path, "Means", "compare.seconds=30")
-    assert [cell.budget for cell in found.cells] == ["evaluations", "seconds"]
+    # The readout of the second method is solved, so that its training has no limit.
+    found = compared(tmp_path, "Means,ridge", "compare.seconds=30")
+    assert [cell.budget for cell in found.cells] == ["evaluations"] * 2 + ["seconds"] * 2
+    assert found.cells[1].measures == found.cells[3].measures
     text = (tmp_path / "tables.md").read_text()
     assert "## Equal candidate evaluations: 2 x 1" in text
     assert "## Equal time: 30 s" in text
@@ -193,6 +195,17 @@ def test_methods_that_cannot_take_the_data_are_refused(tmp_path):
     refused(tmp_path, "trees cannot take these data: it takes data of the kind 'table'", "Means,trees")
     refused(tmp_path, "has no class Missing", "Missing")
     refused(tmp_path, "NoMethod' is not a class derived from", "NoMethod")
+
+
+def test_a_method_that_reads_one_arm_only_is_compared_there(tmp_path, monkeypatch):
+    def problem(name, config, facts):
+        return "it reads the input" if name == "ga" and config.extractor.kind == "pretrained" else None
+
+    monkeypatch.setattr(checks, "_problem", problem)
+    config = load_config("digits", [*SMALL, "compare.methods=ga,mfo", "compare.arms=extractor,rows"])
+    plan = checks.fitting_plan(config, checks.facts_of(config, RunDirectory(tmp_path), "seed-1", None))
+    assert [cell.name for cell in plan.run_cells] == ["mfo-seed-1-extractor", "ga-seed-1", "mfo-seed-1"]
+    assert [(one.method, one.arm) for one in plan.left_out] == [("ga", "extractor")]
 
 
 def test_methods_are_left_out_of_the_default_list_only(tmp_path, monkeypatch):

@@ -101,8 +101,11 @@ def _seconds_left(cell: Cell) -> float:
 
 
 def with_training_seconds(config: Config, seconds: float) -> Config:
-    """Return the settings in which the training ends within this many seconds; 0 is no limit."""
-    if not seconds:
+    """Return the settings in which the training ends within this many seconds; 0 is no limit.
+
+    A solved readout has no epochs after which it could end, and takes the time that it needs.
+    """
+    if not seconds or not config.readout.trained:
         return config
     return with_settings(config, {"training.stop_seconds": seconds}, "with the seconds of the comparison")
 
