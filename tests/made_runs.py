@@ -37,7 +37,7 @@ class Made:
     """
 
     classes: Sequence[str] = ("cat", "dog", "frog")
-    candidates: int = 60
+    candidates: int = 20
     epochs: int = 12
     ranks: int = 1
     seed: int = 1

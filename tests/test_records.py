@@ -82,8 +82,20 @@ def test_every_number_and_every_word_of_a_record_counts(name, command, copy, cap
     places = [place for place, character in enumerate(text) if character.isalnum()]
     for place in generator.choice(places, 25, replace=False):
         other = "7" if text[place] != "7" else "8"
-        path.write_text(text[:place] + other + text[place + 1 :])
+        changed = text[:place] + other + text[place + 1 :]
+        # A 17th digit may be beyond what a number of 64 bits holds.
+        if name.endswith("json") and _parsed(changed) == json.loads(text):
+            continue
+        path.write_text(changed)
         assert main([command, str(copy)]) == 3, (place, text[place - 20 : place + 20])
+
+
+def _parsed(text: str) -> object:
+    """Return the value of a JSON text; None if it is damaged."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def test_an_altered_index_is_the_first_that_verification_finds(copy, capsys):

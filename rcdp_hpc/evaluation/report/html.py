@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
-from rcdp_hpc.runtime.text import plain_line, plain_lines
+from rcdp_hpc.runtime.text import plain_line
 
 # Elements without content. SVG needs the slash at their end, HTML ignores it.
 VOID = ("br", "meta", "line", "rect", "circle", "path")
@@ -66,14 +66,9 @@ def code(text: Any) -> Html:
     return tag("code", text)
 
 
-def lines(text: str) -> Html:
-    """Return text with its line breaks, in a fixed-width font."""
-    return tag("pre", Html(html.escape(plain_lines(text))))
-
-
-def folded(summary: Any, *content: Any, is_open: bool = False) -> Html:
+def folded(summary: Any, *content: Any) -> Html:
     """Return content that the reader unfolds."""
-    return tag("details", tag("summary", summary), *content, open="" if is_open else None)
+    return tag("details", tag("summary", summary), *content)
 
 
 def table(

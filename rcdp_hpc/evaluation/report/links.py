@@ -14,4 +14,4 @@ def report_link(page: Path, report: Path, text: str) -> Html:
     if not report.is_file():
         return join(text)
     target = os.path.relpath(report.absolute(), page.absolute().parent)
-    return tag("a", text, href="/".join(quote(step, safe="") for step in Path(target).parts))
+    return tag("a", text, href="/".join(quote(os.fsencode(step), safe="") for step in Path(target).parts))

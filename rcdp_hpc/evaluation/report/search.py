@@ -29,8 +29,7 @@ EXPLANATION = (
 def search(files: RunFiles) -> Html:
     """Return the section about the search."""
     if "search" not in files.stages:
-        reason = _why_not(files)
-        return paragraph(f"There was no search: {reason}. The configured values were used.")
+        return paragraph("There was no search (search.generations = 0): the configured values were used.")
     winner = winner_of(files.complete)
     if winner is None:
         if not files.history:
@@ -43,15 +42,6 @@ def search(files: RunFiles) -> Html:
         _description(files, winner), side_by_side(_convergence(files, winner), _importance_picture(found)),
         _values(files, winner, found), _explanation(found, explained), _panels(files, winner, found), _failures(files),
     )  # fmt: skip
-
-
-def _why_not(files: RunFiles) -> str:
-    if files.config is None:
-        return "the configuration cannot be read"
-    search, kind = files.config.search, files.config.reservoir.kind
-    if not search.generations and search.method != "select":
-        return "search.generations = 0"
-    return f"reservoir.kind = '{kind}'"
 
 
 def _description(files: RunFiles, winner: Record) -> Html:

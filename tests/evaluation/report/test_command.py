@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -107,6 +108,16 @@ def test_what_is_not_a_run_is_refused(tmp_path, kind, capsys):
     assert main(["report", *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(folder.glob("report"))
+
+
+def test_a_folder_whose_name_is_not_utf8_has_a_report(tmp_path):
+    folder = tmp_path / os.fsdecode(b"run \xff<b>")
+    make_run(folder / "seed-1", Made(candidates=0))
+    assert main(["report", str(folder / "seed-1")]) == 0
+    assert main(["report", str(folder), "--to", str(tmp_path / "page.html")]) == 0
+    page = Page(tmp_path / "page.html")
+    assert page.faults == []
+    assert page.links == ["run%20%FF%3Cb%3E/seed-1/report/index.html"]
 
 
 def test_links_are_relative_and_quoted(tmp_path):
