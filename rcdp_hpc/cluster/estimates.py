@@ -236,13 +236,14 @@ def _prepare_bytes(config: Config, shape: Sequence[int], rows: int, cores: int) 
 
 
 def _search_bytes(config: Config, shape: Sequence[int], classes: int) -> int:
-    from rcdp_hpc.reservoir.sequencing import Sequencer
+    from rcdp_hpc.search.effective import evaluated_shape, reads_extractor
     from rcdp_hpc.search.evaluation.limits import estimated_bytes
 
-    cut = Sequencer.of(config.reservoir).shape(tuple(shape))
+    read = evaluated_shape(config, shape)
     rows = config.search.train_rows + config.search.validation_rows
-    candidates = config.search.candidates_at_once * estimated_bytes(config, cut, rows, classes)
-    return PROCESS_BYTES + 4 * rows * math.prod(shape) + candidates
+    candidates = config.search.candidates_at_once * estimated_bytes(config, read, rows, classes)
+    values = math.prod(shape) + (math.prod(read) if reads_extractor(config) else 0)
+    return PROCESS_BYTES + 4 * rows * values + candidates
 
 
 def _state_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from rcdp_hpc.cluster.partitions import read_partitions
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
 from rcdp_hpc.config import Config, largest_candidate, parse_config, searches_sizes, to_tree, with_kind_defaults
 from rcdp_hpc.data.shards.index import facts_in, load_index
+from rcdp_hpc.pipeline.run_extractor import with_model_settings
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -49,6 +50,7 @@ def format_plan(config: Config, run: RunDirectory | None = None, site: Path | No
     """
     if run is not None and (run.shards / "index.json").exists():
         config = with_kind_defaults(config, facts_in(load_index(run.shards)))
+    config = with_model_settings(config, run)
     if run is not None and all(run.state(stage).get("status") == "done" for stage in stages_of(config)):
         measured = measure(run, f"the run in {run.path}")
         index = load_index(run.shards)

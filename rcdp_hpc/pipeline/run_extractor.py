@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import MODEL_EXTRACTORS, is_user_class
+from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.code_consent import require_consent
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -69,7 +70,33 @@ def use_run_extractor(
     copy = FrozenCopy.of_model(model, allow_code)
     if stage in ("search", "train"):
         _refuse_other_values(config, run, copy)
+        run.extractor.unlink(missing_ok=True)  # that of results which are put aside
         copy.write(run.extractor)
+    return copy.applied(config)
+
+
+def with_model_settings(config: Config, run: RunDirectory | None = None) -> Config:
+    """Return the configuration with the settings of a frozen extractor, for estimates that need its shape.
+
+    Parameters
+    ----------
+    config : Config
+    run : RunDirectory, optional
+        A run whose copy is read if it has one; otherwise the model is read.
+
+    Raises
+    ------
+    InputError, DataDamagedError
+        As `use_run_extractor`.
+    """
+    if config.extractor.kind != "pretrained":
+        return config
+    from rcdp_hpc.training.solve.frozen_copy import FrozenCopy
+
+    if run is None or not run.extractor.exists():
+        return FrozenCopy.of_model(absolute_path(config.extractor.model)).applied(config)
+    copy = FrozenCopy.read(run.extractor)
+    _require_consent(copy.settings["model_kind"], config, run.extractor, allow_code=False)
     return copy.applied(config)
 
 

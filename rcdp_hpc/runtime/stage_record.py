@@ -29,7 +29,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 # The run has a copy of the user's file; the pipeline compares their content.
 _COMPARED_ELSEWHERE = ("reservoir.matrices",)
-_DECIDE_WHETHER_TO_SEARCH = ("search.generations", "search.method", "reservoir.kind")
+_DECIDE_WHETHER_TO_SEARCH = ("search.generations", "search.method")
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:

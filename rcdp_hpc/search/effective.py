@@ -7,10 +7,13 @@ extractor, which replaces the samples.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from rcdp_hpc.config import Config, ExtractorSection, SpaceSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.extractors import extractor_of
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.search.space import owner_of
 from rcdp_hpc.search.state_sets import STATE_SETS
 
@@ -92,6 +95,32 @@ def evaluated_config(config: Config) -> Config:
         changes |= {"series_scaling": "none", "differences": False}  # the extractor reads the sequences as they are
     reservoir = config.reservoir.model_copy(update=changes)
     return config.model_copy(update={"extractor": ExtractorSection(), "reservoir": reservoir})
+
+
+def evaluated_shape(config: Config, sample_shape: Sequence[int]) -> tuple[int, int]:
+    """Return the steps, and the features per step, of the sequences that candidates read.
+
+    Parameters
+    ----------
+    config : Config
+        Of the whole run.
+    sample_shape : sequence of int
+        Shape of one sample.
+
+    Raises
+    ------
+    InputError
+        If the samples have another shape than the extractor or ``reservoir.sequence`` takes.
+    """
+    extractor = extractor_of(config, sample_shape)
+    if reads_extractor(config) and not extractor.joined_features:
+        shape = extractor.sequence_shape()
+        if shape is None:  # a class of the user's own is trained, and the pipeline has read a pretrained model
+            raise TypeError(f"the sequences of extractor.kind = {config.extractor.kind!r} are not known")
+        return shape
+    if reads_extractor(config):
+        return 1, extractor.joined_features
+    return Sequencer.of(config.reservoir).shape(tuple(sample_shape))
 
 
 def _given(space: SpaceSection) -> list[str]:

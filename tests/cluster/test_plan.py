@@ -97,6 +97,13 @@ def test_stored_values_per_sample(settings, values):
     assert plans(*settings, rows=3400)["train"].memory == PROCESS_BYTES + 2 * 4 * values * 1000
 
 
+def test_the_memory_of_a_search_counts_the_features_that_candidates_read():
+    dictionary = ["reservoir.states=2", "extractor.kind=dictionary", "extractor.pool=2", "search.train_rows=1000"]
+    fewer, more = (plans(*dictionary, f"extractor.atoms={atoms}")["search"].memory for atoms in (64, 1064))
+    rows = 1000 + load_config("digits").search.validation_rows
+    assert more - fewer > 4 * rows * 2 * 2 * 2 * 1000
+
+
 def test_the_lines_for_the_site_file_have_a_margin():
     # The memory of the process has no margin; data and time have one.
     line = StagePlan("search", 3600.0, 800 * MIB, Resources(16, 2, "04:00:00")).option_line()

@@ -14,6 +14,8 @@ from networks.runs import assert_prediction_equals_evaluation
 from search.test_extractors import read_best
 
 from rcdp_hpc.cli import main
+from rcdp_hpc.cluster.estimates import PROCESS_BYTES, Measured, Work
+from rcdp_hpc.cluster.scripts import Resources
 from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -23,6 +25,7 @@ from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.networks.learned_source import load_learned
 from rcdp_hpc.pipeline.data_checks import SourceFacts, check_settings_fit
 from rcdp_hpc.pipeline.resolve import resolve
+from rcdp_hpc.pipeline.run_extractor import with_model_settings
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.solve.frozen_copy import FrozenCopy
@@ -113,6 +116,18 @@ def test_the_search_reads_it_too(source_run, tmp_path, caplog):
     assert read_best(tmp_path)["accuracy"] > 0.5
 
 
+def test_a_plan_knows_its_shape(source_run, tmp_path):
+    measured = Measured(1.0, 1.0, 1.0, 1.0, 100, 1.0, dict.fromkeys(("prepare", "search", "train", "evaluate"), 1), "")
+    config = with_model_settings(pretrained(source_run, "reservoir.kind=none"))
+    (train, _) = Work(config, measured, (8, 8), 850, 10).plans("train", Resources(1, 1, "1:00"))
+    assert train.memory == PROCESS_BYTES + 2 * 4 * 1000 * 9 * 6
+    run_stages(["prepare", "train"], pretrained(source_run, "training.epochs=1"), tmp_path)
+    missing = pretrained(tmp_path / "missing")
+    assert with_model_settings(missing, RunDirectory(tmp_path)).extractor.channels == [6]
+    with pytest.raises(InputError, match="there is no model"):
+        with_model_settings(missing)
+
+
 def test_a_resumed_training_reads_its_copy_and_ends_with_the_same_bits(source_run, tmp_path, caplog):
     model = Path(shutil.copy(source_run / "train/model.pt", tmp_path / "other.pt"))
 
@@ -142,6 +157,7 @@ def test_a_changed_model_is_refused_on_resume(source_run, tmp_path, capsys):
     assert f"{model} is not the model that {tmp_path / 'run'} was started with" in capsys.readouterr().err
     assert main(["train", "--out", str(tmp_path / "run"), "--restart"]) == 0
     assert ModelFile.read(tmp_path / "run/train/model.pt").config.extractor.channels == [5]
+    assert not list((tmp_path / "run").glob("extractor.pt?*"))
 
 
 def test_a_damaged_copy_is_refused(source_run, tmp_path):

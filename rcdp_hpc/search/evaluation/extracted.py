@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import make_source
-from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.effective import reads_extractor
+from rcdp_hpc.search.effective import evaluated_shape, reads_extractor
 from rcdp_hpc.search.evaluation.rank_group import row_blocks
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
 
@@ -115,8 +114,7 @@ def extracted(
     alone = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=plain)})
     source = agree(comm, lambda: make_source(alone, shards.sample_shape, torch.device(device)))
     learn_extractor(config, comm, run, shards, source)
-    shape = extractor_of(config, shards.sample_shape).sequence_shape()
-    steps = shape[0] if shape is not None and config.extractor.makes_sequences else 1
+    steps, _ = evaluated_shape(config, shards.sample_shape)
     return Extracted(source, steps, config.search.threads)
 
 

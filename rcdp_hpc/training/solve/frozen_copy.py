@@ -133,7 +133,7 @@ class FrozenCopy:
             "scale": self.scale,
             "standardization": self.standardization,
         }
-        checkpoint.save(path, content, keep=1)
+        checkpoint.save(path, content)
 
     def check(self, where: str, config: Config, remedy: str) -> None:
         """Raise a `DataDamagedError` if the state does not fit the settings."""
