@@ -130,6 +130,13 @@ def test_floors_refuse_what_they_cannot_take(name, facts, problem, monkeypatch):
     assert problem in method(name).problem(settings(DIGITS), facts)
 
 
+@pytest.mark.parametrize("name", ["logistic", "wpd-avoa-delm"])
+def test_methods_that_read_the_input_are_left_out_of_the_arm_with_an_extractor(name):
+    config = settings(DIGITS, extractor={"kind": "pretrained", "model": "other/model.pt"})
+    assert "leave" in str(method(name).problem(config, DataFacts("images", (8, 8))))
+    assert method(name).problem(settings(DIGITS), DataFacts("images", (8, 8))) is None
+
+
 def test_minirocket_learns_series_and_repeats(tmp_path, caplog):
     pytest.importorskip("aeon", reason="the extra compare is not installed")
     config = settings(series(tmp_path))
