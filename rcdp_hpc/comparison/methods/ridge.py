@@ -7,13 +7,13 @@ A. E. Hoerl, R. W. Kennard, "Ridge regression: biased estimation for nonorthogon
 from __future__ import annotations
 
 from rcdp_hpc.comparison.methods.pipeline_method import PipelineMethod
-from rcdp_hpc.comparison.methods.settings import completed, with_own, without_joined_features
+from rcdp_hpc.comparison.methods.settings import BY_VALIDATION, completed, with_own, without_joined_features
 from rcdp_hpc.config import Config, DataFacts
 from rcdp_hpc.config.optimizer import LossSection
 
 
 class RawRidge(PipelineMethod):
-    """One-hot classes regressed on the values of a sample; `rcdp_hpc.training.solve.ridge` chooses the penalty."""
+    """One-hot classes regressed on the values of a sample; the validation rows choose the penalty."""
 
     searches = False
 
@@ -28,4 +28,4 @@ class RawRidge(PipelineMethod):
         }
         base = completed(config, facts, parts)
         values = {"kind": "none", "batch_rows": base.reservoir.batch_rows}
-        return with_own(base, {"reservoir": values, "augment": {}})
+        return with_own(base, {"reservoir": values, "augment": {}, **BY_VALIDATION})

@@ -124,6 +124,8 @@ def searched_by(optimizer: str, space: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+# As for other methods, the validation rows choose the penalty of a last layer that is solved, not left-out rows.
+BY_VALIDATION: Mapping[str, Any] = {"readout.ridge_selection": "validation"}
 # The density term of eq. 5 is about reservoirs.
 NO_DENSITY_TERM: Mapping[str, Any] = {"search.density_weight": 0.0}
 

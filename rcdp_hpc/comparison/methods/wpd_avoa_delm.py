@@ -13,6 +13,7 @@ from typing import Any
 
 from rcdp_hpc.comparison.methods.pipeline_method import PipelineMethod
 from rcdp_hpc.comparison.methods.settings import (
+    BY_VALIDATION,
     DEPTH,
     NO_DENSITY_TERM,
     completed,
@@ -22,6 +23,7 @@ from rcdp_hpc.comparison.methods.settings import (
     with_own,
 )
 from rcdp_hpc.config import Config, DataFacts
+from rcdp_hpc.errors import InputError
 
 SPACE: dict[str, Any] = {
     "hidden": {"low": 16, "high": 512, "log": True},
@@ -47,4 +49,18 @@ class WaveletVulturesDELM(PipelineMethod):
             "loss.kind": "cross_entropy",
         }
         base = completed(config, facts, parts)
-        return with_own(base, {**input_only(base), **searched_by("avoa", SPACE), **NO_DENSITY_TERM})
+        own = {**searched_by("avoa", SPACE), **NO_DENSITY_TERM, **BY_VALIDATION}
+        return with_own(base, {**input_only(base), **own})
+
+    def check(self, config: Config, facts: DataFacts) -> None:
+        """Raise an `InputError` if samples have no wavelet packets, or do not fit the settings otherwise."""
+        if facts.shortest not in (None, facts.sample_shape[0]):
+            raise InputError(
+                f"wavelet packets are those of samples of one length, and these have {facts.shortest} to "
+                f"{facts.sample_shape[0]} steps: leave the method out"
+            )
+        try:
+            super().check(config, facts)
+        except InputError as error:
+            # The extractor is what the method is.
+            raise InputError(str(error).replace("choose another extractor.kind", "leave the method out")) from None
