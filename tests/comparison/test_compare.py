@@ -11,6 +11,7 @@ import pytest
 
 import rcdp_hpc
 from rcdp_hpc.cli.commands import main
+from rcdp_hpc.cli.status import describe
 from rcdp_hpc.comparison import checks
 from rcdp_hpc.comparison import methods as package
 from rcdp_hpc.comparison.results import FILE, Comparison, read_comparison, read_timings
@@ -170,6 +171,19 @@ def test_a_stop_keeps_the_cells_that_are_done(tmp_path):
     ]
     found = compared(tmp_path, "AsksToStop", "compare.seeds=1,2")
     assert len(found.cells) == 2
+
+
+def test_status_shows_the_cells(seeds, tmp_path):
+    shown = describe(seeds[0])
+    assert "comparison.cheap_methods.FailsWithSeed2-seed-2  failed: seed 2 is not to its taste." in shown
+    assert "comparison.cheap_methods.Means-seed-1           done: test accuracy" in shown
+    assert "equal candidate evaluations: 2 x 1" in shown
+    assert f"try these cells again: rcdp compare --out {seeds[0]}" in shown
+    assert "5 of 6 cells done, 1 failed" in describe(seeds[0].parent)
+    assert compared(tmp_path, "Means,NoisyMeans", cell=2) is None
+    shown = describe(tmp_path)
+    assert "Means-seed-1       not started" in shown
+    assert f"next: rcdp compare --out {tmp_path}" in shown
 
 
 def test_a_restart_puts_everything_aside(tmp_path):
