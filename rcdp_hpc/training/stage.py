@@ -21,7 +21,7 @@ from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
@@ -50,7 +50,7 @@ from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.session import Session, decisive_settings, user_code
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
 from rcdp_hpc.training.solve.ridge import baseline_of
-from rcdp_hpc.training.solve.solve_stage import solve_readout
+from rcdp_hpc.training.solve.solve_stage import refuse_other_readout, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
 from rcdp_hpc.training.states.placement import place_states
 from rcdp_hpc.training.threads import threads_of_rank
@@ -86,6 +86,7 @@ def train(context: StageContext) -> dict[str, Any]:
     shards = agree(comm, lambda: open_shards(config, run.shards))
     # Only rank 0 reads it: on a network file system, ranks may see different files at one moment.
     saved = run_on_root(comm, lambda: _load_checkpoint(config, run, shards))
+    agree_on_root(comm, lambda: refuse_other_readout(run, decisive_settings(config)))
     session = Session(config, comm, run, shards)
     if saved is not None and session.is_finished(saved):
         log.info("training is finished already: %s", saved.trainer.position.finished)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import TRAINING_SECTIONS, Config, refuse_other_settings, settings_that_matter
+from rcdp_hpc.config.choices import READOUTS
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import DataDamagedError
@@ -24,12 +25,14 @@ from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.solve.elm_rows import room_for_states, stored
 from rcdp_hpc.training.solve.layer_file import LayerFile
 from rcdp_hpc.training.solve.ridge import outcome
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
 from rcdp_hpc.training.solve.solver import solver_of
 
+SOLVE_AGAIN = "Solve the readout again with rcdp train --restart."
 # Bytes of a number of the states that are stored.
 STATE_BYTES = 4
 
@@ -104,8 +107,31 @@ def _result_path(config: Config, run: RunDirectory) -> Path:
     return run.train / f"{config.readout.kind}.json"
 
 
+def refuse_other_readout(run: RunDirectory, settings: dict[str, Any]) -> None:
+    """Raise an `InputError` if the run directory has the solution of another readout.
+
+    Its model would be replaced, and taken for that of the present settings if they are set back.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    settings : dict
+        The settings that decide the weights.
+    """
+    for path in (run.train / f"{kind}.json" for kind in READOUTS.names):
+        if path.exists():
+            content = read_sealed(path, SOLVE_AGAIN)
+            refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")
+
+
 def _earlier_result(config: Config, run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Return the result of an earlier solution with the same settings, if any; raise an error if settings differ."""
+    refuse_other_readout(run, settings)
+    trained = read_checkpoint(run.train)
+    if trained is not None:
+        refuse_other_settings(
+            str(run.train / "last.pt"), trained.settings, json.loads(json.dumps(settings)), "training"
+        )
     path = _result_path(config, run)
     if not path.exists() or not os.path.lexists(run.model):
         return None
@@ -114,6 +140,4 @@ def _earlier_result(config: Config, run: RunDirectory, settings: dict[str, Any])
     except DataDamagedError as error:
         log.warning("%s The readout is solved again.", error)
         return None
-    content = read_sealed(path, "Solve the readout again with rcdp train --restart.")
-    refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")
-    return dict(content["result"])
+    return dict(read_sealed(path, SOLVE_AGAIN)["result"])

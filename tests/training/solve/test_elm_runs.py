@@ -111,6 +111,18 @@ def test_a_stopped_solution_is_continued_and_a_finished_one_is_not_solved_again(
         run_stages(["train"], digits("readout.layers=3", "readout.elm_penalty=2"), tmp_path / "stopped")
 
 
+def test_a_readout_of_another_kind_is_not_put_in_place_of_one(tmp_path):
+    # Otherwise the model of one kind would be taken for that of another one whose record is still there.
+    kinds = {"elm": "elm.json", "ridge": "ridge.json", "network": "last.pt"}
+    for kind, file in kinds.items():
+        run_stages(["prepare", "train"], digits("training.epochs=1", f"readout.kind={kind}"), tmp_path / kind)
+        before = weights(tmp_path / kind)
+        for other in kinds.keys() - {kind}:
+            with pytest.raises(InputError, match=rf"{file} was made with other settings: .*readout\.kind \({kind} -> "):
+                run_stages(["train"], digits("training.epochs=1", f"readout.kind={other}"), tmp_path / kind)
+        assert weights(tmp_path / kind) == before
+
+
 def test_the_search_solves_its_candidates_and_the_training_takes_the_winner(tmp_path):
     ranges = {
         "hidden": "low = 8, high = 40", "readout_layers": "low = 1, high = 3",
