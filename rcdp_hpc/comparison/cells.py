@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from rcdp_hpc.comparison.checks import lock_of, method_of
 from rcdp_hpc.comparison.data import extractor_directory, extractor_name, link_data
-from rcdp_hpc.comparison.methods.base import Cell
+from rcdp_hpc.comparison.methods.base import Cell, Outcome
 from rcdp_hpc.comparison.plan import Plan, PlannedCell, budget_of
 from rcdp_hpc.comparison.records import CellRecord, read_record, write_record
 from rcdp_hpc.comparison.settings import config_of_cell
@@ -92,7 +93,7 @@ def _ended(comparing: Comparing, cell: PlannedCell, run: RunDirectory, comm: Com
             config = agree(comm, lambda: config_of_cell(comparing.config, cell, comparing.facts, prepared, model))
             method = agree(comm, lambda: method_of(cell.method))
             budget = budget_of(cell, comparing.config)
-            outcome = method.run(Cell(config, comm, run, budget, comparing.facts))
+            outcome = _checked(method.run(Cell(config, comm, run, budget, comparing.facts)))
     except StoppedError:
         raise
     except RcdpError as error:
@@ -105,6 +106,17 @@ def _ended(comparing: Comparing, cell: PlannedCell, run: RunDirectory, comm: Com
             raise
         return CellRecord("failed", _reason(cell, error))
     return CellRecord("done", outcome=outcome, ranks=comm.size, utilisation=used.over(comm))
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Return the outcome of a method; raise a `TypeError` or `ValueError` if it is not one, or JSON cannot hold it."""
+    if not isinstance(outcome, Outcome):
+        raise TypeError(f"the method returned {type(outcome).__name__}, not an Outcome")
+    missing = [name for name in ("accuracy", "macro_f1", "recall") if name not in outcome.test]
+    if missing:
+        raise ValueError(f"the test scores of the method lack {', '.join(missing)}")
+    json.dumps(outcome.as_json(), allow_nan=False)
+    return outcome
 
 
 def _extractor(comparing: Comparing, cell: PlannedCell) -> Path | None:

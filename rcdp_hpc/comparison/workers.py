@@ -26,7 +26,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.runtime.threads import gather_placement
+from rcdp_hpc.runtime.threads import available_cores, gather_placement
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class CompareOptions:
 
 def run_on_groups(comparing: Comparing, comm: Communicator, options: CompareOptions) -> RcdpError | None:
     """Prepare the data and run all cells on groups of ranks; return the first failure of this rank's group."""
+    _report_idle_cores(comparing, comm)
     group = _group(comparing.config, comm)
     queue = Queue(comparing.run.path, comm, group)
     try:
@@ -74,6 +75,16 @@ def run_on_groups(comparing: Comparing, comm: Communicator, options: CompareOpti
         queue.close()
         if group is not comm and group.size > 1:
             group.close()
+
+
+def _report_idle_cores(comparing: Comparing, comm: Communicator) -> None:
+    """Log how to use the other cores of the machine if one process runs all cells."""
+    cells, cores = len(comparing.plan.run_cells), available_cores()
+    if comm.size == 1 and min(cells, cores) > 1 and not comparing.config.training.threads:
+        log.info(
+            "%d cells run one after another, each with one thread: mpirun -n %d would run that many at the same time",
+            *(cells, min(cells, cores)),
+        )
 
 
 def _group(config: Config, comm: Communicator) -> Communicator:

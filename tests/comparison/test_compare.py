@@ -147,6 +147,13 @@ def test_a_defect_and_lack_of_memory_end_their_cell_only(tmp_path, caplog):
     assert [cell.status for cell in read_comparison(tmp_path).cells] == ["failed", "failed", "done"]
 
 
+def test_what_is_no_outcome_ends_its_cell_only(tmp_path):
+    with pytest.raises(StageFailedError, match="2 of 4 cells failed") as error:
+        compared(tmp_path, "Unfinished,Means", "compare.seeds=1,2")
+    assert "Out of range float values" in str(error.value)
+    assert "the method returned float, not an Outcome" in str(error.value)
+
+
 def test_single_cells_complete_a_comparison(tmp_path, seeds):
     for number in (6, 2, 3, 4, 5):
         try:
