@@ -109,7 +109,8 @@ def _machines(files: RunFiles) -> Html | None:
     rows: dict[tuple[Any, ...], list[str]] = {}
     for stage in files.stages:
         state = files.states[stage]
-        threads = (state.get("result") or {}).get("threads", state.get("threads"))
+        recorded = (state.get("result") or {}).get("threads", state.get("threads"))
+        threads = (files.summary or {}).get("threads", {}).get(stage, recorded)
         for one in [*state.get("earlier_machines", ()), *state.get("machines", ())]:
             libraries = ", ".join(f"{name} {one[name]}" for name in LIBRARIES if one.get(name))
             variables = ", ".join(f"{name}={value}" for name, value in one.get("variables", {}).items())
