@@ -225,7 +225,6 @@ def scatter(
     points: Sequence[tuple[float, float]],
     mark: tuple[float, float, str],
     log_x: bool = False,
-    names: Sequence[str] = (),
 ) -> Html:
     """Return a chart of points.
 
@@ -240,19 +239,12 @@ def scatter(
         A point to emphasise.
     log_x : bool
         Use a logarithmic scale if all x are positive.
-    names : sequence of str
-        Names of x = 0, 1, ...: choices instead of numbers.
     """
-    x_values = [-0.5, len(names) - 0.5] if names else [x for x, _ in points]
     plane = Plane(
-        scale_of(x_values, LEFT + 4, WIDTH - RIGHT, log_x and not names, whole=bool(names)),
+        scale_of([x for x, _ in points], LEFT + 4, WIDTH - RIGHT, log_x),
         scale_of([y for _, y in points], HEIGHT - BOTTOM, TOP),
     )
-    room = max(4, 48 // max(1, len(names)))
-    ticks = (
-        [(float(place), shorten(plain_name(name), room, "…")) for place, name in enumerate(names)] if names else None
-    )
-    plane.add_axes(*labels, ticks)
+    plane.add_axes(*labels)
     plane.parts.append(dots([points[at] for at in thinned(len(points), 2 * MOST_POINTS)], plane, COLOURS[0], 1.6))
     plane.parts += _drawn_mark(plane, *mark)
     return picture(fact, caption, plane.parts)

@@ -31,11 +31,15 @@ def _description(index: Record, synthetic: int) -> Html:
     settings = index["settings"]["data"]
     dropped = sum(entry["dropped"] for entry in index["class_table"])
     parts = ", ".join(f"{count:,} {'training' if name == 'train' else name}" for name, count in rows.items())
+    method = settings.get("balance")
+    made = f"No training row is synthetic (data.balance = '{method}')."
+    if synthetic:
+        made = f"{synthetic:,} of the training rows are synthetic, made from training rows only (data.balance = "
+        made += f"'{method}')."
     sentences = [
         f"{index['source']['description']}: {counted(index['source']['samples'], 'sample')} of shape {shape} in "
         f"{counted(len(index['classes']), 'class', 'classes')}.",
-        f"Rows: {parts}. {synthetic:,} of the training rows are synthetic, made by data.balance = "
-        f"'{settings.get('balance')}' from training rows only.",
+        f"Rows: {parts}. {made}",
     ]
     if dropped:
         sentences.append(f"data.class_keep_fractions dropped {dropped:,} training rows before balancing.")
@@ -52,6 +56,8 @@ def _picture(entries: list[Record], synthetic: list[int]) -> Html:
     if len(names) <= MOST_BARS:
         before_chart = bar_chart(f"{fact} Before balancing.", "Training rows before balancing.", "rows", names,
                                  [Bars("before", before)])  # fmt: skip
+        if before == [entry["after"] for entry in entries] and not any(synthetic):
+            return side_by_side(before_chart)
         after = f"{fact} After balancing the classes have {min(e['after'] for e in entries):,} to "
         after += f"{max(e['after'] for e in entries):,} rows, {sum(synthetic):,} of them synthetic in all."
         after_chart = bar_chart(after, "Training rows after balancing.", "rows", names,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rcdp_hpc.evaluation.report.charts import Bars, Line, bar_chart, line_chart, scatter, side_by_side
+from rcdp_hpc.evaluation.report.charts import Bars, Line, bar_chart, interval_chart, line_chart, scatter, side_by_side
 from rcdp_hpc.evaluation.report.html import NOTHING, Html, bullets, join, number, paragraph, percent, table, tag
 from rcdp_hpc.evaluation.report.importance import LEAST_CANDIDATES, Influence, influences
 from rcdp_hpc.evaluation.report.run_files import RunFiles
@@ -14,7 +14,7 @@ from rcdp_hpc.evaluation.search_lines import best_so_far, winner_of
 from rcdp_hpc.search.records.best import format_value
 
 Record = dict[str, Any]
-MOST_PANELS = 12
+MOST_PANELS, MOST_CHOICES = 12, 25
 MOST_REASONS = 8
 # The winner counts as on a bound if it is within this share of the range.
 AT_BOUND = 0.01
@@ -164,21 +164,30 @@ def _panels(files: RunFiles, winner: Record, found: list[Influence]) -> Html:
 
 
 def _panel(files: RunFiles, one: Influence, lines: list[Record], winner: Record) -> Html:
-    values = [line["values"].get(one.name) for line in lines]
-    best, names = winner["values"][one.name], []
+    values, best = [line["values"].get(one.name) for line in lines], winner["values"][one.name]
+    fitness = [float(line["fitness"]) for line in lines]
     searched = range_of(files, one.name)
-    choices = list(searched.choices or ()) if searched is not None else []
-    if choices or not all(isinstance(value, int | float) for value in values):
-        choices += sorted({value for value in values if value not in choices}, key=str)
-        values, best = [choices.index(value) for value in values], choices.index(best)
-        names = list(map(_value, choices))
-    points = list(zip(map(float, values), (line["fitness"] for line in lines), strict=True))
-    chosen = names[int(best)] if names else _value(best)
+    caption = f"{one.name}: the winner has {_value(best)}."
+    if (searched is not None and searched.choices) or not all(isinstance(value, int | float) for value in values):
+        return _choices_panel(one.name, list(map(_value, values)), fitness, caption)
     is_log = bool(searched is not None and searched.log)
     labels = (f"{one.name} (logarithmic)" if is_log else one.name, "fitness")
-    fact = f"Fitness over {one.name}: the winner has {chosen}."
+    points = list(zip(map(float, values), fitness, strict=True))
     mark = (float(best), float(winner["fitness"]), "")
-    return scatter(fact, f"{one.name}: the winner has {chosen}.", labels, points, mark, is_log, names)
+    return scatter(f"Fitness over {caption}", caption, labels, points, mark, is_log)
+
+
+def _choices_panel(name: str, values: list[str], fitness: list[float], caption: str) -> Html:
+    """Return the fitness of each choice, from its worst to its best candidate, the best choices first."""
+    by_choice: dict[str, list[float]] = {}
+    for value, worth in zip(values, fitness, strict=True):
+        by_choice.setdefault(value, []).append(worth)
+    ranked = sorted(by_choice, key=lambda choice: -max(by_choice[choice]))[:MOST_CHOICES]
+    intervals = [(min(by_choice[choice]), max(by_choice[choice]), max(by_choice[choice])) for choice in ranked]
+    caption += " The point is the best candidate of each choice, the line reaches to its worst."
+    return interval_chart(
+        f"Fitness by {name}: {ranked[0]} has the best candidate.", caption, "fitness", ranked, intervals
+    )
 
 
 def _failures(files: RunFiles) -> Html:

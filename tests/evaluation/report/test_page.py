@@ -14,7 +14,7 @@ from scipy.stats import norm
 from rcdp_hpc.evaluation.report.importance import influences
 from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.write import try_to_write_report, write_report
-from rcdp_hpc.runtime.digests import write_sealed
+from rcdp_hpc.runtime.digests import write_sealed, write_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 SECTIONS = ("result", "asked", "data", "search", "training", "classes", "confusion", "baselines", "time", "digests",
@@ -108,6 +108,33 @@ def test_importance_finds_a_value_that_correlation_does_not():
     few, explained = influences(lines[:10])
     assert all(math.isnan(one.importance) for one in few)
     assert math.isnan(explained)
+
+
+def test_choices_are_ranked_by_their_best_candidate(tmp_path):
+    run = make_run(tmp_path / "run")
+    same = {"generation": 1, "accuracy": None, "share": 1.0, "reused": False}
+    tried = (("tanh", 1.0), ("relu<", 3.0), ("tanh", 2.0), ("sin", None))
+    lines = [{**same, "values": {"activation": name}, "fitness": fitness} for name, fitness in tried]
+    write_sealed_lines(run.search / "history.jsonl", lines)
+    page = page_of(run)
+    assert "Fitness by activation: relu< has the best candidate." in page.names
+    assert page.cells("activation")[0] == "relu<"
+    assert "accuracy of - on" not in page.text
+
+
+def test_without_balancing_the_rows_are_drawn_once(tmp_path):
+    run = make_run(tmp_path / "run")
+    index = json.loads((run.shards / "index.json").read_text())
+    train = index["splits"]["train"]
+    for entry in index["class_table"]:
+        entry["after"] = entry["wanted"] = entry["before"]
+    counts = [entry["before"] for entry in index["class_table"]]
+    train |= {"class_counts": counts, "rows": sum(counts), "synthetic_counts": [0] * len(counts)}
+    train["shards"][0] |= {"rows": sum(counts), "class_counts": counts}
+    write_sealed(run.shards / "index.json", {name: value for name, value in index.items() if name != "sha256"})
+    page = page_of(run)
+    assert "No training row is synthetic (data.balance = 'smote')." in page.text
+    assert sum(name.startswith("Training rows by class") for name in page.names) == 1
 
 
 @pytest.mark.parametrize("classes", [2, 21, 100, 700])
