@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -64,8 +65,15 @@ def check_candidates(config: Config, check: Callable[[Config], T]) -> T:
         try:
             answers.append(check(candidate))
         except InputError as error:
-            raise InputError(f"{name}: {error}" if name else str(error)) from None
+            raise InputError(f"{name}: {_with_dimensions(str(error), config)}" if name else str(error)) from None
     return answers[0]
+
+
+def _with_dimensions(message: str, config: Config) -> str:
+    """Return a message with the dimensions that set the keys it names, which are what the user has to change."""
+    given = [name for name in SIZES if getattr(config.search.space, name) is not None]
+    named = [f"search.space.{name}" for name in given if re.search(rf"{re.escape(DIMENSION_KEYS[name])}\b", message)]
+    return f"{message.rstrip('.')} (in a search: change {', '.join(named)})" if named else message
 
 
 def _searches(config: Config) -> bool:

@@ -60,7 +60,8 @@ SAMPLES = [
     ("colour", {"readout.kind": "ridge", "augment.shifts": 16}, r"augment\.shifts = 16"),
     ("table", {"readout.warm_start": True, "readout.outputs": 2}, r"readout\.outputs = 3 or more, not 2"),
     ("series", {"search.generations": 2, "search.space": {"states": {"low": 1, "high": 9}}},
-     r"largest candidate of \[search\.space\]: reservoir\.states = 9 is more than the 8 steps"),
+     r"largest candidate of \[search\.space\]: reservoir\.states = 9 is more than the 8 steps .* "
+     r"\(in a search: change search\.space\.states\)"),
     ("table", {"search.generations": 2, "search.evaluation": "train", "readout.warm_start": True,
                "search.space": {"hidden": {"choices": [5, 20]}}}, r"the smallest candidate .* not 5"),
     ("series", {"search.generations": 2, "search.evaluation": "train", "reservoir.states": 20,

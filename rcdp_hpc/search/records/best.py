@@ -59,7 +59,7 @@ def write_best(path: Path, best: Best) -> None:
         del tree["first_error"]
     tree["values"] = dict(best.values)
     tree["timing"] = {"seconds": best.seconds}
-    comment = "# The best candidate of the search. To train with other values, use --set reservoir.KEY=VALUE with\n"
+    comment = "# The best candidate of the search. To train with other values, use --set SECTION.KEY=VALUE with\n"
     comment += "# search.generations=0: this file has a checksum and is refused if it was altered.\n"
     write_text(path, comment + tomlkit.dumps({KEY: "", **sealed(tree)}))
 
@@ -85,7 +85,7 @@ def read_best_record(path: Path) -> Best:
     """
     remedy = (
         "Run rcdp search again, which rewrites it from the checkpoint, or train with other values: "
-        "--set search.generations=0 --set reservoir.KEY=VALUE."
+        "--set search.generations=0 --set SECTION.KEY=VALUE."
     )
     content = read_regular_file(path, remedy)
     try:
