@@ -12,7 +12,7 @@ from rcdp_hpc.comparison.methods import floor, minirocket
 from rcdp_hpc.comparison.methods.floor import Floor, Samples, read_samples, scaled_values
 from rcdp_hpc.config import DataFacts
 from rcdp_hpc.data.shards.reader import ShardReader
-from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.errors import InputError, StageFailedError
 
 DIGITS = {"source": "digits", "max_samples": 500}
 
@@ -102,10 +102,29 @@ def test_scaled_values_by_hand():
     assert np.allclose(pixels, np.array([[-2, 0], [-2, 4]]) / np.sqrt(6))
 
 
+def test_values_that_never_differ_stay_0_in_spite_of_rounding():
+    x = np.full((5000, 2), 0.1, np.float32)
+    x[:, 1] = np.arange(5000)
+    samples = Samples(x, np.zeros(5000, np.int64))
+    rows = scaled_values(samples, DataFacts("table", (2,)))(samples)
+    assert not rows[:, 0].any()
+    assert np.allclose(rows[:, 1].astype(float).std(), 1)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((3, 1), int), np.full(3, 0.5), np.array([0, 1, 10]), np.array([0, 1, -1])])
+def test_predictions_that_are_no_class_numbers_are_refused(wrong):
+    class Wrong:
+        def predict(self, features):
+            return wrong
+
+    with pytest.raises(InputError, match=r"Wrong.predict returned .* expected a class number from 0 to 9 for each row"):
+        floor._predicted(Wrong(), np.zeros((3, 2), np.float32), 10)
+
+
 def test_too_many_rows_for_the_memory_are_refused(digits, tmp_path, monkeypatch):
     config, shards = digits
     monkeypatch.setattr(floor, "machine_memory", lambda: 1000)
-    with pytest.raises(StageFailedError, match=r"needs about .* GiB, and .* are available: leave the method out"):
+    with pytest.raises(StageFailedError, match=r"takes about .* GiB, and .* are available: leave the method out"):
         method("logistic").run(cell(config, shards, tmp_path / "run"))
 
 

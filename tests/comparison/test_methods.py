@@ -211,7 +211,7 @@ def test_methods_learn_what_a_floor_cannot(name, data, tmp_path, request):
 @pytest.mark.parametrize("name", SEARCHED)
 def test_equal_seeds_give_equal_outcomes(name, waves, tmp_path):
     config, shards, _ = waves
-    tiny = with_settings(config, {"training.epochs": 2, "search.epochs": 1, "search.train_rows": 30}, "of the test")
+    tiny = with_settings(config, {"training.epochs": 2, "search.epochs": 1, "search.generations": 1}, "of the test")
     first, second = (method(name).run(cell(tiny, shards, tmp_path / run)) for run in "ab")
     assert without_times(first) == without_times(second)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ from rcdp_hpc.config import Config, DataFacts
 from rcdp_hpc.config.apply_defaults import completed_quietly
 from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.data.split import Split
-from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.evaluation.confusion import result_of_test, write_cells
 from rcdp_hpc.evaluation.predictions import write_answers
 from rcdp_hpc.model.metrics import confusion_matrix
@@ -28,9 +30,8 @@ from rcdp_hpc.runtime.comm.collective import run_on_root
 from rcdp_hpc.runtime.ram import machine_memory
 from rcdp_hpc.runtime.threads import limit_threads
 
-BLOCK_ROWS = 65_536
-# Copies of the training values that reading, scaling and fitting hold at the same time, as measured with scikit-learn.
-COPIES = 4
+BLOCK_ROWS = 4096
+ROUNDING = 1e-7
 
 Features = NDArray[np.float32]
 
@@ -66,7 +67,14 @@ class Floor(Method):
     every machine.
 
     A subclass defines `fit`, and, if it has settings to choose, `candidates`.
+
+    Attributes
+    ----------
+    copies : int
+        Copies of the features that reading, scaling and fitting hold at the same time, for the check of the memory.
     """
+
+    copies: int = 4
 
     def problem(self, config: Config, facts: DataFacts) -> str | None:
         """Return why the method cannot take the data; None if it can."""
@@ -81,6 +89,10 @@ class Floor(Method):
     def feature_map(self, train: Samples, facts: DataFacts, seed: int) -> Callable[[Samples], Features]:
         """Return the function from samples to features, fitted to the training rows; by default their scaled values."""
         return scaled_values(train, facts)
+
+    def features_of(self, sample_shape: Sequence[int]) -> int:
+        """Return the number of features of a sample, for the check of the memory; by default that of its values."""
+        return math.prod(sample_shape)
 
     @abstractmethod
     def fit(self, features: Features, y: NDArray[np.int64], seed: int, **settings: Any) -> FittedModel:
@@ -108,22 +120,24 @@ class Floor(Method):
 
     def _fitted_and_tested(self, cell: Cell) -> Outcome:
         shards = open_shards(completed_quietly(cell.config, cell.facts), cell.run.shards)
-        _refuse_too_large(shards)
+        classes = len(shards.classes)
+        self._refuse_too_large(shards)
         with limit_threads(1):
             started = time.perf_counter()
             train, validation = read_samples(shards, "train"), read_samples(shards, "validation")
             features = self.feature_map(train, cell.facts, cell.config.run.seed)
+            held_out = features(validation)
             best: tuple[float, Mapping[str, Any], FittedModel] | None = None
             for settings, model in self._fits(features(train), train.y, cell):
-                accuracy = float(np.mean(_predicted(model, features(validation)) == validation.y))
+                accuracy = float(np.mean(_predicted(model, held_out, classes) == validation.y))
                 if best is None or accuracy > best[0]:
                     best = accuracy, settings, model
             assert best is not None
             accuracy, settings, model = best
             fitted = time.perf_counter()
             test = read_samples(shards, "test")
-            predicted = _predicted(model, features(test))
-        confusion = confusion_matrix(test.y, predicted, len(shards.classes))
+            predicted = _predicted(model, features(test), classes)
+        confusion = confusion_matrix(test.y, predicted, classes)
         write_cells(confusion, cell.run.report)
         write_answers(cell.run.report / "predictions.csv", shards, predicted)
         return Outcome(
@@ -147,6 +161,18 @@ class Floor(Method):
                 return
             yield settings, self.fit(features, y, cell.config.run.seed, **settings)
 
+    def _refuse_too_large(self, shards: ShardReader) -> None:
+        """Raise a `StageFailedError` if the rows that the floor holds need more memory than is available."""
+        rows = sum(shards.rows(split) for split in ("train", "validation", "test"))
+        needed = 4 * rows * (self.copies * self.features_of(shards.sample_shape) + math.prod(shards.sample_shape))
+        available = min(machine_memory(), psutil.virtual_memory().available)
+        if needed > available:
+            raise StageFailedError(
+                f"{shards.directory}: this floor holds all rows in memory, which takes about {needed / 2**30:.1f} GiB, "
+                f"and {available / 2**30:.1f} GiB are available: leave the method out of compare.methods, take fewer "
+                "samples (data.max_samples), or use a larger machine"
+            )
+
 
 def read_samples(shards: ShardReader, split: Split) -> Samples:
     """Return all rows of a split, with 0 after the end of each series."""
@@ -169,28 +195,44 @@ def scaled_values(train: Samples, facts: DataFacts) -> Callable[[Samples], Featu
     The pixels of images share one mean and deviation: seldom lit pixels would get a huge scale of their own. Values
     that are the same in all rows stay 0.
     """
-    values = _flat(train.x).astype(np.float64)
-    axis = None if facts.kind == "images" else 0
-    mean, deviation = values.mean(axis), values.std(axis)
-    scale = np.divide(1.0, deviation, out=np.zeros_like(np.asarray(deviation)), where=deviation > 0)
-    return lambda samples: ((_flat(samples.x) - mean) * scale).astype(np.float32)
+    rows = _flat(train.x)
+    count, sums, squares = len(rows), np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for start in range(0, count, BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS].astype(np.float64)
+        sums, squares = sums + block.sum(0), squares + (block * block).sum(0)
+    mean, square = sums / count, squares / count
+    if facts.kind == "images":
+        mean, square = np.full_like(mean, mean.mean()), np.full_like(square, square.mean())
+    deviation = np.sqrt(np.maximum(square - mean * mean, 0.0))
+    # A deviation of this size is what rounding leaves of equal values.
+    varies = deviation > ROUNDING * np.abs(mean)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    return partial(_scaled, mean=mean.astype(np.float32), scale=scale.astype(np.float32))
+
+
+def _scaled(samples: Samples, mean: Features, scale: Features) -> Features:
+    features: Features = _flat(samples.x) - mean
+    features *= scale
+    return features
 
 
 def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return x.reshape(len(x), -1)
 
 
-def _predicted(model: FittedModel, features: Features) -> NDArray[np.int64]:
-    return np.asarray(model.predict(features)).astype(np.int64)
+def _predicted(model: FittedModel, features: Features, classes: int) -> NDArray[np.int64]:
+    """Return the class numbers that a model predicts.
 
-
-def _refuse_too_large(shards: ShardReader) -> None:
-    """Raise a `StageFailedError` if the rows that a floor holds need more memory than is available."""
-    values = int(np.prod(shards.sample_shape)) * sum(shards.rows(split) for split in ("train", "validation", "test"))
-    needed, available = 4 * COPIES * values, min(machine_memory(), psutil.virtual_memory().available)
-    if needed > available:
-        raise StageFailedError(
-            f"{shards.directory}: a floor holds all rows in memory and needs about {needed / 2**30:.1f} GiB, and "
-            f"{available / 2**30:.1f} GiB are available: leave the method out of compare.methods, take fewer samples "
-            "(data.max_samples), or use a larger machine"
+    Raises
+    ------
+    InputError
+        If a model of the user's own predicts anything else.
+    """
+    predicted = np.asarray(model.predict(features))
+    fits = predicted.shape == (len(features),) and predicted.dtype.kind in "iu"
+    if not fits or predicted.min(initial=0) < 0 or predicted.max(initial=0) >= classes:
+        raise InputError(
+            f"{type(model).__name__}.predict returned {predicted.dtype} of the shape {predicted.shape} for "
+            f"{len(features)} rows: expected a class number from 0 to {classes - 1} for each row (docs/extending.md)"
         )
+    return predicted.astype(np.int64)

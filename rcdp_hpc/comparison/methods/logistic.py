@@ -15,7 +15,7 @@ from rcdp_hpc.comparison.methods.floor import Features, FittedModel, Floor
 
 # The strongest penalty first: among equals it is chosen.
 INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
-MOST_ITERATIONS = 500
+MOST_ITERATIONS = 200
 
 
 class Logistic(Floor):
