@@ -13,6 +13,8 @@ from rcdp_hpc.runtime.text import plain_line
 # Elements without content. SVG needs the slash at their end, HTML ignores it.
 VOID = ("br", "meta", "line", "rect", "circle", "path")
 NOTHING = "-"
+# A code of more characters gets some width in a narrow table.
+LONG = 40
 
 
 class Html(str):
@@ -63,7 +65,7 @@ def bullets(items: Iterable[Any]) -> Html:
 
 def code(text: Any) -> Html:
     """Return a command, key or path."""
-    return tag("code", text)
+    return tag("code", text, class_="long" if len(str(text)) > LONG else None)
 
 
 def folded(summary: Any, *content: Any) -> Html:
