@@ -22,6 +22,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank
 from rcdp_hpc.runtime.lock import RunLock
+from rcdp_hpc.runtime.logs import terminal_shows
 from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import Lines
@@ -93,7 +94,9 @@ def _ended(comparing: Comparing, cell: PlannedCell, run: RunDirectory, comm: Com
             config = agree(comm, lambda: config_of_cell(comparing.config, cell, comparing.facts, prepared, model))
             method = agree(comm, lambda: method_of(cell.method))
             budget = budget_of(cell, comparing.config)
-            outcome = _checked(method.run(Cell(config, comm, run, budget, comparing.facts)))
+            # The log of the cell has the lines of its stages.
+            with terminal_shows("rcdp_hpc.comparison"):
+                outcome = _checked(method.run(Cell(config, comm, run, budget, comparing.facts)))
     except StoppedError:
         raise
     except RcdpError as error:

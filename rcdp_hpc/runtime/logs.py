@@ -160,6 +160,29 @@ def log_to_terminal(is_root: bool, quiet: bool = False, to_stderr: bool = False)
         logging.lastResort.setFormatter(_LineFormatter())
 
 
+@contextmanager
+def terminal_shows(package: str) -> Iterator[None]:
+    """Within a block, show messages of level INFO on the terminal only if a package logs them; files get all.
+
+    Parameters
+    ----------
+    package : str
+        Dotted name. Warnings and errors of all packages are shown.
+    """
+
+    def shows(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or f"{record.name}.".startswith(f"{package}.")
+
+    handlers = [one for one in logging.getLogger(PACKAGE).handlers if isinstance(one, _TerminalHandler)]
+    for handler in handlers:
+        handler.addFilter(shows)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(shows)
+
+
 class _JsonFileHandler(logging.FileHandler):
     """Appends JSON lines. If the file cannot be written, reports it once and continues without."""
 

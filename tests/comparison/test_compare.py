@@ -322,11 +322,15 @@ def test_arrays_of_a_program(tmp_path):
 
 
 def test_the_command_line(tmp_path, capsys):
-    words = ["compare", "digits", "--out", str(tmp_path), "--set", f"compare.methods={CHEAP}Means,{CHEAP}Crashes"]
+    words = ["compare", "digits", "--out", str(tmp_path), "--set", f"compare.methods=ridge,{CHEAP}Crashes"]
     words += [part for value in SMALL for part in ("--set", value)]
     assert main(words) == 1
     output = capsys.readouterr()
     assert "equal candidate evaluations: 2 x 1" in output.out
+    assert "ridge-seed-1: test accuracy" in output.out
+    # Lines of the stages are in the log of the cell.
+    assert "readout solved by ridge" not in output.out
+    assert "readout solved by ridge" in (tmp_path / "cells/ridge-seed-1/log.jsonl").read_text()
     assert "1 of 2 cells failed" in output.err
     assert main(["compare", "--out", str(tmp_path), "--set", "compare.seeds=1,1"]) == 2
     assert main(["compare", "--out", str(tmp_path), "--full"]) == 2
