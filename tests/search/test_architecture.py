@@ -17,7 +17,9 @@ from rcdp_hpc.cluster.estimates import Measured, Resources, Work
 from rcdp_hpc.config import Config, largest_candidate, load_config, parse_config, smallest_candidate
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.pipeline.resolve import resolve
 from rcdp_hpc.pipeline.stages import run_stages
+from rcdp_hpc.reservoir import calibrate
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
@@ -243,3 +245,33 @@ def test_searched_state_sets_are_checked_with_the_other_dimensions(space, activa
     config = changed(small_config(space={**sets, **space}), reservoir__activation=activation)
     with pytest.raises(InputError, match=message):
         checked_space(config)
+
+
+def test_kernel_and_batch_rows_are_chosen_for_the_largest_reservoir(tmp_path, monkeypatch):
+    chosen = []
+
+    def choose_kernel(nodes, *args, **options):
+        chosen.append(nodes)
+        return "dense-fp32"
+
+    def choose_batch_rows(nodes, *args, **options):
+        chosen.append(nodes)
+        return 64
+
+    monkeypatch.setattr(calibrate, "choose_kernel", choose_kernel)
+    monkeypatch.setattr(calibrate, "choose_batch_rows", choose_batch_rows)
+    tree = {
+        "run": {"progress": False},
+        "data": {"source": "digits", "max_samples": 200},
+        "reservoir": {"nodes": 20, "batch_rows": 0},
+        "search": {"generations": 1, "space": {"nodes": {"low": 10, "high": 70}}},
+    }
+    config = parse_config(tree, "(of a test)")
+    run_stages(["prepare"], config, tmp_path)
+    resolved = resolve(config, RunDirectory(tmp_path), "search").recorded
+    assert chosen == [70, 70]
+    assert (resolved.reservoir.nodes, resolved.reservoir.kernel, resolved.reservoir.batch_rows) == (
+        20,
+        "dense-fp32",
+        64,
+    )

@@ -20,6 +20,8 @@ from rcdp_hpc.training.threads import is_small, is_small_pass, threads_of_rank, 
         ("digits", ["training.epochs=5000"], (8, 8), 1230, True),
         ("digits", ["training.batch=1024"], (8, 8), 1230, False),
         ("digits", ["readout.outputs=8192"], (8, 8), 1230, False),
+        ("digits", ["readout.hidden=400"], (8, 8), 1230, True),
+        ("digits", ["readout.hidden=400", "readout.layers=8"], (8, 8), 1230, False),
         # The states of many samples are worth all cores.
         ("digits", [], (8, 8), 500_000, False),
         ("mnist", ["training.baseline=false"], (28, 28), 60_000, False),
