@@ -23,7 +23,7 @@ from rcdp_hpc.config import Config, DataFacts
 COMPONENTS = 100
 UNITS = 128
 # Dimensions of what the paper fixes, and of states that are left out.
-FIXED = ("outputs", "hidden", "readout_layers", "states")
+FIXED = ("outputs", "hidden", "states")
 
 
 class MothFlameReservoirLSTM(PipelineMethod):
