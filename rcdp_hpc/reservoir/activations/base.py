@@ -18,15 +18,12 @@ class Activation(ABC):
     bound : float or None
         An upper bound of abs(f(x)), None if there is none. With a bound, sums over states are the same bits for any
         number of ranks.
-    growth : float or None
-        A factor with abs(f(x)) <= growth · abs(x) for every x, None if there is none.
     onednn : str
         Name under which oneDNN includes f in a matrix product ("none" for f(x) = x). Empty: the kernel ``fused-bf16``
         computes f after the product.
     """
 
     bound: float | None = None
-    growth: float | None = None
     onednn: str = ""
 
     @abstractmethod

@@ -10,7 +10,6 @@ from rcdp_hpc.reservoir.activations.base import Activation
 class Identity(Activation):
     """f(x) = x: a linear reservoir."""
 
-    growth = 1.0
     onednn = "none"
 
     def __call__(self, x: Tensor) -> Tensor:

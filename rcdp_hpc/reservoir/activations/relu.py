@@ -11,7 +11,6 @@ from rcdp_hpc.reservoir.activations.base import Activation
 class Relu(Activation):
     """f(x) = max(0, x)."""
 
-    growth = 1.0
     onednn = "relu"
 
     def __call__(self, x: Tensor) -> Tensor:

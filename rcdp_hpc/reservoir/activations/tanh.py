@@ -12,7 +12,6 @@ class Tanh(Activation):
     """f(x) = tanh(x)."""
 
     bound = 1.0
-    growth = 1.0
     onednn = "tanh"
 
     def __call__(self, x: Tensor) -> Tensor:

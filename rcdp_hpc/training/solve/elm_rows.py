@@ -1,28 +1,31 @@
-"""The rows that the layers of an extreme learning machine are solved from, and bounds of their values."""
+"""The rows that the layers of an extreme learning machine are solved from, and exact sums over them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, ReadoutSection
-from rcdp_hpc.config.choices import READOUT_ACTIVATIONS
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts.elm import ELMReadout
-from rcdp_hpc.reservoir.activations import load_activation
+from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.training.solve.ridge_fit import Blocks, GatheredRows, RowSource, weights_of
 
-# Values within this bound are lost in float32 products.
-LEAST_BOUND = 1e-30
+NOT_FINITE = "the extreme learning machine cannot be solved: its features are not finite"
+# Values below this one are lost in float32 products.
+LEAST_VALUE = 1e-30
+# Bound of the scaled deep features, which are at most 1 in the first partition.
+DEEP_BOUND = 2.0
 # Of a rank's share of the memory, the part that its states may use if states.memory_mib is 0.
 MEMORY_PART = 2
 
@@ -38,19 +41,21 @@ def stored(source: RowSource) -> RowSource:
 
 
 class _Stored:
-    """The blocks that a callable returns, by partition; they are computed at the first call."""
+    """The blocks that a callable returns, by partition; a partition is computed when it is used first."""
 
     def __init__(self, compute: Callable[[], Iterable[Blocks]]) -> None:
         self._compute = compute
-        self._partitions: list[list[tuple[torch.Tensor, torch.Tensor]]] | None = None
+        self._rest: Iterator[Blocks] | None = None
+        self._partitions: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
 
-    def __call__(self) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
-        if self._partitions is None:
+    def __call__(self) -> Iterator[Blocks]:
+        if self._rest is None:
+            self._rest = iter(self._compute())
+        yield from self._partitions
+        for partition in self._rest:
             # A block may be in a buffer that the next block overwrites.
-            self._partitions = [
-                [(states.clone(), labels.clone()) for states, labels in partition] for partition in self._compute()
-            ]
-        return self._partitions
+            self._partitions.append([(states.clone(), labels.clone()) for states, labels in partition])
+            yield self._partitions[-1]
 
 
 def watched(source: RowSource, before_block: Callable[[], object]) -> RowSource:
@@ -73,47 +78,115 @@ def _after(call: Callable[[], object], blocks: Blocks) -> Iterator[tuple[torch.T
         yield block
 
 
-def each_block(
-    source: RowSource,
-    weights: NDArray[np.float64] | None,
-    add: Callable[[torch.Tensor, NDArray[np.float64] | None], None],
-    flush: Callable[[], None],
-) -> None:
-    """Call `add` with the states and row weights of each block of training rows, and `flush` after each partition."""
-    for partition in source.partitions():
-        for states, labels in partition:
-            add(states, weights_of(labels.cpu().numpy(), weights))
-        flush()
+def largest_of_first(
+    comm: Communicator, source: RowSource, values: Callable[[torch.Tensor], list[torch.Tensor]]
+) -> list[float]:
+    """Return the largest absolute values of several functions of the states, over the first partition. Collective.
 
+    Rank 0 has this partition, for any number of ranks.
 
-def largest_feature(comm: Communicator, source: RowSource) -> float:
-    """Return the bound of the features, or if they have none, their largest absolute value over all rows. Collective.
+    Parameters
+    ----------
+    comm : Communicator
+    source : RowSource
+    values : callable
+        Returns tensors for a block of states (rows, features).
 
     Raises
     ------
     CandidateError
-        If a feature is not finite.
+        If a value is not finite.
     """
-    if source.bound is not None:
-        return source.bound
 
-    def of_rank() -> float:
-        blocks = (block for rows in (source.partitions(), source.validation()) for part in rows for block in part)
-        return max((_largest(states) for states, _ in blocks), default=0.0)
+    def of_root() -> list[float]:
+        blocks = next(iter(source.partitions()), ())
+        found = [[float(one.abs().max()) for one in values(states)] for states, _ in blocks if len(states)]
+        return np.max(found, axis=0).tolist() if found else []
 
-    return float(comm.allreduce(np.array([agree(comm, of_rank)]), "max")[0])
-
-
-def _largest(states: torch.Tensor) -> float:
-    largest = float(states.abs().max()) if states.numel() else 0.0
-    if not math.isfinite(largest):
-        raise CandidateError("the extreme learning machine cannot be solved: its features are not finite")
+    largest = run_on_root(comm, of_root)
+    if not np.isfinite(largest).all():
+        raise agreed(CandidateError(NOT_FINITE))
     return largest
 
 
-def band_source(
-    source: RowSource, network: ELMReadout, settings: ReadoutSection, band: int, bound: float
-) -> tuple[RowSource, float]:
+def scale_of(largest: float) -> float:
+    """Return a power of two that brings values up to `largest` near to 1; multiplying by it is exact."""
+    return 2.0 ** -math.ceil(math.log2(largest)) if largest >= LEAST_VALUE else 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is summed for each machine.
+
+    Attributes
+    ----------
+    sizes : list of (int, int)
+        Length of h and of x.
+    of : callable
+        Returns h (rows, length) and x (rows, length) of each machine for a block of states (rows, features).
+    largest : float
+        Largest absolute value that is expected.
+    """
+
+    sizes: list[tuple[int, int]]
+    of: Callable[[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]
+    largest: float
+
+
+def exact_sums(
+    comm: Communicator, source: RowSource, terms: Terms, weights: NDArray[np.float64] | None
+) -> list[GramSums]:
+    """Return the sums h'h and h'x over all rows of all ranks, the same bits for any number of ranks. Collective.
+
+    The additions are exact if no sum exceeds a bound (`GramSums`). It follows from the largest value that is expected.
+    The sums of squares, which no other sum exceeds (Cauchy and Schwarz), show whether it was large enough; if not, the
+    rows are summed again with a larger one.
+
+    Parameters
+    ----------
+    comm : Communicator
+    source : RowSource
+    terms : Terms
+    weights : numpy.ndarray, shape (classes,), optional
+        Weight of a row of each class.
+
+    Raises
+    ------
+    CandidateError
+        If a sum is not finite.
+    """
+    heaviest = 1.0 if weights is None else max(1.0, float(weights.max()))
+    bound = source.rows * heaviest * max(1.0, terms.largest) ** 2
+    while True:
+        sums = agree(comm, partial(_sums_of_rank, source, terms, weights, bound))
+        for one in sums:
+            reduce_sums(one, comm)
+        reached = max(_largest_square(one) for one in sums)
+        if not math.isfinite(reached):
+            raise agreed(CandidateError(NOT_FINITE))
+        if reached <= bound:
+            return sums
+        sums.clear()
+        bound = 2 * reached
+
+
+def _sums_of_rank(source: RowSource, terms: Terms, weights: NDArray[np.float64] | None, bound: float) -> list[GramSums]:
+    sums = [GramSums(hidden, inputs, "double", bound, joined=False) for hidden, inputs in terms.sizes]
+    for partition in source.partitions():
+        for states, labels in partition:
+            row_weights = weights_of(labels.cpu().numpy(), weights)
+            for one, (hidden, inputs) in zip(sums, terms.of(states), strict=True):
+                one.add(hidden, inputs, row_weights)
+        for one in sums:
+            one.flush()
+    return sums
+
+
+def _largest_square(sums: GramSums) -> float:
+    return max(float(values.max(initial=0.0)) for values in (np.diag(sums.xx), sums.yy, sums.total))
+
+
+def band_source(source: RowSource, network: ELMReadout, settings: ReadoutSection, band: int, scale: float) -> RowSource:
     """Return the rows with the scaled deep features of a band in place of the states; all layers are solved.
 
     Parameters
@@ -122,17 +195,9 @@ def band_source(
     network : ELMReadout
     settings : ReadoutSection
     band : int
-    bound : float
-        Largest absolute value of a state.
-
-    Returns
-    -------
-    source : RowSource
     scale : float
-        The factor of the deep features, a power of two.
+        Factor of the deep features, as `scale_of` returns it for those of the first partition.
     """
-    reach = bound_of_input(network, settings, band, settings.layers, bound)
-    scale = scale_of(reach)
 
     def deep(states: torch.Tensor) -> torch.Tensor:
         network.to(states.device)
@@ -146,59 +211,11 @@ def band_source(
         rows = source.gather()
         return None if rows is None else replace(rows, states=deep(rows.states), joined_at=0)
 
-    rows = replace(
+    return replace(
         source,
         width=settings.hidden,
         partitions=lambda: mapped(source.partitions()),
         validation=lambda: mapped(source.validation()),
         gather=gather,
-        bound=None if reach is None else reach * scale,
+        bound=DEEP_BOUND,
     )
-    return rows, scale
-
-
-def bound_of_input(network: ELMReadout, settings: ReadoutSection, band: int, layer: int, bound: float) -> float | None:
-    """Return a bound of the input of a layer, whose layers before it are solved; None if the activation has none.
-
-    Parameters
-    ----------
-    network : ELMReadout
-    settings : ReadoutSection
-    band, layer : int
-        As of `ELMReadout.layer_input`.
-    bound : float
-        Largest absolute value of a state.
-    """
-    columns = slice(band * network.band_features, (band + 1) * network.band_features)
-    mean, scale = (values[columns].double() for values in (network.state_mean, network.state_scale))
-    reach: float | None = float(((bound + mean.abs()) * scale).max())
-    for number in range(layer):
-        weights = network.machine(band).layer(number).weight
-        reach = None if reach is None else bound_of_units(settings, weights, reach)
-    return reach
-
-
-def bound_of_units(settings: ReadoutSection, weights: torch.Tensor, inputs: float, bias: float = 0.0) -> float | None:
-    """Return a bound of the values g(W x + b) of units.
-
-    Parameters
-    ----------
-    settings : ReadoutSection
-        Names g.
-    weights : torch.Tensor, shape (units, inputs)
-    inputs, bias : float
-        Largest absolute value of x and of b.
-    """
-    activation = load_activation(settings.activation, READOUT_ACTIVATIONS)
-    if activation.growth is None:
-        return activation.bound
-    reach = activation.growth * (inputs * float(weights.double().abs().sum(1).max()) + bias)
-    return reach if activation.bound is None else min(reach, activation.bound)
-
-
-def scale_of(bound: float | None) -> float:
-    """Return a power of two that brings values within a bound near to 1, so that sums of small values are exact, too.
-
-    Multiplying by it is exact. 1 without a bound, and for a bound that float32 does not tell from 0.
-    """
-    return 2.0 ** -math.ceil(math.log2(bound)) if bound is not None and bound > LEAST_BOUND else 1.0

@@ -16,24 +16,21 @@ from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.readouts.elm import ELMReadout
 from rcdp_hpc.reservoir.autoencoder import random_layer, solve_autoencoder
-from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.reductions import FeatureShape
-from rcdp_hpc.reservoir.stream import largest_sum
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, agreed, run_on_root
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.solve.elm_rows import (
-    LEAST_BOUND,
+    LEAST_VALUE,
+    Terms,
     band_source,
-    bound_of_input,
-    bound_of_units,
-    each_block,
-    largest_feature,
+    exact_sums,
+    largest_of_first,
     scale_of,
     watched,
 )
 from rcdp_hpc.training.solve.layer_file import LayerFile
-from rcdp_hpc.training.solve.ridge_fit import RidgeFit, RowSource, class_weights, feature_bound, fit_ridge
+from rcdp_hpc.training.solve.ridge_fit import RidgeFit, RowSource, class_weights, fit_ridge
 from rcdp_hpc.training.solve.solver import Solution, Solver
 
 log = logging.getLogger(__name__)
@@ -47,8 +44,8 @@ class ELMSolver(Solver):
     method = "extreme learning machine"
 
     def passes(self, config: Config) -> int:
-        """Return the passes: for a bound of the features, the standardisation, each layer, and the scores."""
-        return config.readout.layers + (2 if feature_bound(config) is not None else 3)
+        """Return the passes: for the standardisation, for each layer, and for the scores."""
+        return config.readout.layers + 2
 
     def solve(
         self,
@@ -67,24 +64,20 @@ class ELMSolver(Solver):
         assert isinstance(network, ELMReadout)
         network.requires_grad_(False)
         source = watched(source, before_block)
-        bound = largest_feature(comm, source)
-        layers = _Layers(config, comm, source, network, seed, bound)
+        layers = _Layers(config, comm, source, network, seed)
         layers.solve(file)
-        return _with_scores(config, comm, source, network, bound, with_validation)
+        return _with_scores(config, comm, source, network, layers.scales(config.readout.layers), with_validation)
 
 
 class _Layers:
     """The solution of the standardisation and of all layers; labels count only as row weights."""
 
-    def __init__(
-        self, config: Config, comm: Communicator, source: RowSource, network: ELMReadout, seed: int, bound: float
-    ) -> None:
+    def __init__(self, config: Config, comm: Communicator, source: RowSource, network: ELMReadout, seed: int) -> None:
         self.config = config
         self.comm = comm
         self.source = source
         self.network = network
         self.seed = seed
-        self.bound = bound
         self.weights = class_weights(config, source.class_counts)
 
     def solve(self, file: LayerFile | None) -> None:
@@ -117,56 +110,67 @@ class _Layers:
         return solved
 
     def _standardise(self) -> None:
-        width, weights, scale = self.source.width, self.weights, scale_of(self.bound)
-        largest = self._largest(self.bound * scale)
-        sums = agree(self.comm, lambda: GramSums(0, width, "double", largest, joined=False))
+        width = self.source.width
+        scale = scale_of(max(largest_of_first(self.comm, self.source, lambda states: [states]), default=0.0))
 
-        def add(states: torch.Tensor, row_weights: NDArray[np.float64] | None) -> None:
-            sums.add(states.new_empty((len(states), 0)), states.double() * scale, row_weights)
+        def terms(states: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            return [(states.new_empty((len(states), 0)), states.double() * scale)]
 
-        agree(self.comm, lambda: each_block(self.source, weights, add, sums.flush))
-        reduce_sums(sums, self.comm)
+        (sums,) = exact_sums(self.comm, self.source, Terms([(0, width)], terms, 1.0), self.weights)
         total, squares = torch.from_numpy(sums.y / scale), torch.from_numpy(sums.yy / scale**2)
         self.network.standardise(total, squares, sums.count)
 
     def _solve_layer(self, layer: int) -> None:
-        network, bands = self.network, range(self.network.bands)
+        bands, penalty = range(self.network.bands), self.config.readout.elm_penalty
         random = [self._random_layer(band, layer) for band in bands]
-        scales = [scale_of(self._reach(band, layer)) for band in bands]
-        sums = agree(self.comm, lambda: [self._sums(band, layer, random[band], scales[band]) for band in bands])
+        scales = self.scales(layer)
 
-        def add(states: torch.Tensor, row_weights: NDArray[np.float64] | None) -> None:
-            network.to(states.device)
-            for band, (weights, bias) in enumerate(random):
-                x = network.layer_input(states.float(), band, layer)
-                hidden = network.activation(torch.addmm(bias.to(x.device), x, weights.to(x.device)))
-                sums[band].add(hidden, x * scales[band], row_weights)
+        def terms(states: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            inputs = [self._input(states, band, layer) for band in bands]
+            return [(self._hidden(x, random[band]), scales[band] * x) for band, x in enumerate(inputs)]
 
-        def flush() -> None:
-            for one in sums:
-                one.flush()
+        def hidden(states: torch.Tensor) -> list[torch.Tensor]:
+            return [values for values, _ in terms(states)]
 
-        agree(self.comm, lambda: each_block(self.source, self.weights, add, flush))
-        for band, one in enumerate(sums):
-            reduce_sums(one, self.comm)
-            beta = solve_autoencoder(one, self.config.readout.elm_penalty)
-            network.machine(band).layer(layer).weight.copy_(torch.from_numpy(beta / scales[band]))
-            if one.yy.any():  # a band may be constant
-                self._refuse_vanished(band, layer)
+        largest = max(largest_of_first(self.comm, self.source, hidden), default=1.0)
+        sizes = [(self.config.readout.hidden, len(weights)) for weights, _ in random]
+        for band, sums in enumerate(exact_sums(self.comm, self.source, Terms(sizes, terms, largest), self.weights)):
+            beta = agree(self.comm, partial(solve_autoencoder, sums, penalty))
+            self.network.machine(band).layer(layer).weight.copy_(torch.from_numpy(beta / scales[band]))
 
-    def _reach(self, band: int, layer: int) -> float | None:
-        """Return a bound of the input of a layer; None if there is none."""
-        return bound_of_input(self.network, self.config.readout, band, layer, self.bound)
+    def scales(self, layer: int) -> list[float]:
+        """Return the factor of each machine that brings the input of a layer near to 1. Collective.
 
-    def _refuse_vanished(self, band: int, layer: int) -> None:
-        """Raise a `CandidateError` if the result of a layer is too small for float32."""
-        reach, settings = self._reach(band, layer + 1), self.config.readout
-        if reach is not None and reach < LEAST_BOUND:
-            raise CandidateError(
-                f"the values of layer {layer + 1} of the extreme learning machine are below {LEAST_BOUND:g}: set a "
-                f"larger readout.elm_penalty than {settings.elm_penalty:g}, or fewer readout.layers than "
-                f"{settings.layers}"
-            )
+        Raises
+        ------
+        CandidateError
+            If the values of the layer before are too small for float32.
+        """
+        bands, settings = range(self.network.bands), self.config.readout
+
+        def inputs(states: torch.Tensor) -> list[torch.Tensor]:
+            return [self._input(states, band, number) for band in bands for number in (0, layer)]
+
+        largest = largest_of_first(self.comm, self.source, inputs) or [0.0, 0.0] * len(bands)
+        for first, value in zip(largest[::2], largest[1::2], strict=True):
+            if value < LEAST_VALUE <= first:  # a band may be constant
+                raise agreed(
+                    CandidateError(
+                        f"the values of layer {layer} of the extreme learning machine are below {LEAST_VALUE:g}: set a "
+                        f"larger readout.elm_penalty than {settings.elm_penalty:g}, or fewer readout.layers than "
+                        f"{settings.layers}"
+                    )
+                )
+        return [scale_of(value) for value in largest[1::2]]
+
+    def _input(self, states: torch.Tensor, band: int, layer: int) -> torch.Tensor:
+        self.network.to(states.device)
+        return self.network.layer_input(states.float(), band, layer)
+
+    def _hidden(self, x: torch.Tensor, random: RandomLayer) -> torch.Tensor:
+        """Return H = g(X A + b)."""
+        weights, bias = (value.to(x.device) for value in random)
+        return self.network.activation(torch.addmm(bias, x, weights))
 
     def _random_layer(self, band: int, layer: int) -> RandomLayer:
         """Return A and b of a layer, float32, the same bits on all ranks."""
@@ -181,19 +185,6 @@ class _Layers:
         weights, bias = run_on_root(self.comm, drawn)
         return torch.from_numpy(weights), torch.from_numpy(bias)
 
-    def _sums(self, band: int, layer: int, random: RandomLayer, scale: float) -> GramSums:
-        """Return empty sums of a layer, whose addition is exact if its values have a bound."""
-        settings, (weights, bias) = self.config.readout, random
-        inputs = self._reach(band, layer)
-        hidden = None if inputs is None else bound_of_units(settings, weights.T, inputs, float(bias.abs().max()))
-        largest = None if inputs is None or hidden is None else self._largest(max(inputs * scale, hidden))
-        return GramSums(weights.shape[1], weights.shape[0], "double", largest, joined=False)
-
-    def _largest(self, bound: float) -> float | None:
-        """Return a bound of sums of products of values within a bound, with row weights."""
-        largest = largest_sum(bound, self.source.rows)
-        return largest if largest is None or self.weights is None else largest * max(1.0, float(self.weights.max()))
-
 
 def _arrays(saved: tuple[int, Mapping[str, torch.Tensor]] | None) -> tuple[int, dict[str, NDArray[np.float32]]] | None:
     """Return what `LayerFile.load` returns with arrays, which can be broadcast, in place of tensors."""
@@ -201,11 +192,15 @@ def _arrays(saved: tuple[int, Mapping[str, torch.Tensor]] | None) -> tuple[int, 
 
 
 def _with_scores(
-    config: Config, comm: Communicator, source: RowSource, network: ELMReadout, bound: float, with_validation: bool
+    config: Config,
+    comm: Communicator,
+    source: RowSource,
+    network: ELMReadout,
+    scales: list[float],
+    with_validation: bool,
 ) -> Solution:
     """Solve the scores of each machine and return the complete network. Collective."""
-    scaled = [band_source(source, network, config.readout, band, bound) for band in range(network.bands)]
-    sources, scales = [rows for rows, _ in scaled], [scale for _, scale in scaled]
+    sources = [band_source(source, network, config.readout, band, scale) for band, scale in enumerate(scales)]
     if len(sources) == 1:
         fits = [fit_ridge(config, comm, sources[0], with_validation)]
         accuracy, judged_by = fits[0].accuracy, fits[0].selected_by

@@ -289,8 +289,25 @@ def test_features_that_are_not_finite_are_refused():
     rows.states[3, 2] = torch.nan
     with pytest.raises(CandidateError, match="features are not finite"):
         solver_of(config).solve(config, SingleProcess(), rows.source(SingleProcess()), SHAPE, 5)
-    with pytest.raises(CandidateError, match=r"readout\.elm_penalty = 10"):
+    rows.states[3, 2], rows.states[ROWS - 1, 2] = 0.0, torch.inf
+    with pytest.raises(CandidateError, match="features are not finite"):
         solver_of(config).solve(config, SingleProcess(), rows.source(SingleProcess(), 30.0), SHAPE, 5)
+
+
+def test_sums_that_exceed_what_the_first_rows_suggest_are_summed_again():
+    config, rows, first = elm(activation="identity", layers=2), Rows(), 20
+    rows.states[first:] *= 1000
+
+    def on(comm: Communicator) -> Solution:
+        return solver_of(config).solve(config, comm, rows.source(comm), SHAPE, 5)
+
+    expected = bits(on(SingleProcess()))
+    assert [bits(one) for one in Ranks(3).run(on)] == [expected] * 3
+
+
+def test_deep_wide_machines_of_relus_are_solved():
+    config = elm(activation="relu", layers=6, hidden=300, elm_penalty=10.0)
+    assert solved(config).accuracy > 0.8
 
 
 def test_a_candidate_is_solved_on_the_training_rows_and_scored_on_the_validation_rows(caplog):
