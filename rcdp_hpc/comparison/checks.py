@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from rcdp_hpc.comparison.data import data_directory, data_name
 from rcdp_hpc.comparison.methods.base import Method
 from rcdp_hpc.comparison.plan import Plan, make_plan, repetitions
 from rcdp_hpc.comparison.results import LeftOut
@@ -82,14 +84,34 @@ def refuse_without_groups(config: Config, comm: Communicator, together: bool) ->
         )
 
 
-def facts_of(config: Config, run: RunDirectory, data_name: str, arrays: LabelledArrays | None) -> DataFacts:
+def facts_of(config: Config, run: RunDirectory, name: str, arrays: LabelledArrays | None) -> DataFacts:
     """Return the facts of the data: of its shards if they are prepared, otherwise of the source."""
-    shards = RunDirectory(run.path / "data" / data_name).shards
+    shards = data_directory(run, name).shards
     if (shards / INDEX_NAME).exists():
         return facts_in(load_index(shards))
     seed, fold = repetitions(config)[0]
     data = config_of_data(config, seed, fold).data
     return open_source(data, config.run.progress, arrays).facts
+
+
+def facts_from_json(content: dict[str, Any]) -> DataFacts:
+    """Return recorded facts."""
+    return DataFacts(**{**content, "sample_shape": tuple(content["sample_shape"])})
+
+
+def refuse_few_rows(config: Config, run: RunDirectory, plan: Plan, facts: DataFacts) -> None:
+    """Raise an `InputError` if prepared data have too few training rows for a method, before any cell runs."""
+    asked = set()
+    for cell in plan.run_cells:
+        name = data_name(config, cell)
+        if (name, cell.method) in asked:
+            continue
+        asked.add((name, cell.method))
+        index = load_index(data_directory(run, name).shards)
+        own = config_of_cell(config, cell, facts, index["settings"])
+        problem = method_of(cell.method).problem_with_rows(own, facts, index["splits"]["train"]["rows"])
+        if problem is not None:
+            raise InputError(f"{cell.name}: {problem}")
 
 
 def method_of(name: str) -> Method:

@@ -20,6 +20,7 @@ from typing import Any
 
 from rcdp_hpc.comparison.cells import Comparing
 from rcdp_hpc.comparison.checks import (
+    facts_from_json,
     facts_of,
     fitting_plan,
     refuse_cells_in_use,
@@ -33,7 +34,7 @@ from rcdp_hpc.comparison.plan import make_plan
 from rcdp_hpc.comparison.results import FILE, TIMINGS_FILE, Comparison, LeftOut
 from rcdp_hpc.comparison.settings import recorded_settings, refuse_other_comparison, with_search
 from rcdp_hpc.comparison.workers import CompareOptions, run_on_groups, run_one_cell
-from rcdp_hpc.config import Config, DataFacts, to_tree
+from rcdp_hpc.config import Config, to_tree
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.pipeline.array_data import Settings, with_data
@@ -153,23 +154,26 @@ def _begin(config: Config, run: RunDirectory, options: CompareOptions) -> Compar
         refuse_cells_in_use(run, make_plan(config))
     if options.restart:
         _put_aside(config, run, options.cell)
-    if run.plan.exists():
+    comparing = _planned(config, run, options)
+    if options.cell:
+        comparing.plan.cell(options.cell)
+    for one in comparing.plan.left_out:
+        log.warning("%s is left out (arm '%s'): %s", one.method, one.arm, one.reason)
+    run.write_config(config)
+    return comparing
+
+
+def _planned(config: Config, run: RunDirectory, options: CompareOptions) -> Comparing:
+    """Return the recorded plan of a comparison; without cells so far, make and record a plan of these settings."""
+    if run.plan.exists() and any(run.path.glob("cells/*/shards")):
         content = read_sealed(run.plan, "Start over with --restart.")
         refuse_other_comparison(run.path, content["settings"], config)
         plan = make_plan(config, tuple(LeftOut(**one) for one in content["left_out"]))
-        facts = DataFacts(**{**content["facts"], "sample_shape": tuple(content["facts"]["sample_shape"])})
-    else:
-        first = make_plan(config).cells[0]
-        facts = facts_of(config, run, data_name(config, first), options.stage.arrays)
-        plan = fitting_plan(config, facts)
-    if options.cell:
-        plan.cell(options.cell)
-    for one in plan.left_out:
-        log.warning("%s is left out (arm '%s'): %s", one.method, one.arm, one.reason)
-    if not run.plan.exists():
-        left_out = [asdict(one) for one in plan.left_out]
-        write_sealed(run.plan, {"settings": recorded_settings(config), "left_out": left_out, "facts": asdict(facts)})
-    run.write_config(config)
+        return Comparing(config, run, plan, facts_from_json(content["facts"]))
+    facts = facts_of(config, run, data_name(config, make_plan(config).cells[0]), options.stage.arrays)
+    plan = fitting_plan(config, facts)
+    left_out = [asdict(one) for one in plan.left_out]
+    write_sealed(run.plan, {"settings": recorded_settings(config), "left_out": left_out, "facts": asdict(facts)})
     return Comparing(config, run, plan, facts)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rcdp_hpc.comparison.cells import Comparing, run_cell
+from rcdp_hpc.comparison.checks import refuse_few_rows
 from rcdp_hpc.comparison.data import (
     data_directory,
     data_name,
@@ -66,8 +67,11 @@ def run_on_groups(comparing: Comparing, comm: Communicator, options: CompareOpti
         failure = _prepared(comparing, queue, group, stage)
         comm.wait_for_all()
         # Cells without data would only fail again.
-        if any(comm.allgather(failure is not None)) or options.data_only:
+        if any(comm.allgather(failure is not None)):
             return failure
+        run_on_root(comm, lambda: refuse_few_rows(comparing.config, comparing.run, comparing.plan, comparing.facts))
+        if options.data_only:
+            return None
         failure = _cells(comparing, queue, group)
         comm.wait_for_all()
         return failure

@@ -248,6 +248,15 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch):
     refused(tmp_path / "out", r"needs no_such_library, .*pip install 'rcdp_hpc\[compare\]'", "ridge")
 
 
+def test_a_batch_of_more_rows_than_there_are_is_refused_and_may_be_changed(tmp_path):
+    few = ("training.batch=500", "search.epochs=1", "training.epochs=1")
+    with pytest.raises(InputError, match=r"ga-seed-1: a batch of 500 rows is more than the \d+ training rows"):
+        compared(tmp_path, "ridge,ga", *few)
+    assert not (tmp_path / "cells").exists()
+    # Without a cell, the comparison may have other settings.
+    assert compared(tmp_path, "ridge", *few).summaries[0].done == 1
+
+
 def test_settings_that_no_comparison_can_have_are_refused(tmp_path):
     refused(tmp_path, "search.generations = 0", "Means", "search.generations=0")
     refused(tmp_path, "compare.folds=3 instead of data.folds", "Means", "data.folds=3", "data.fold=1")

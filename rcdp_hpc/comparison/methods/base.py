@@ -110,6 +110,22 @@ class Method(ABC):
         """
         return None
 
+    def problem_with_rows(self, config: Config, facts: DataFacts, rows: int) -> str | None:
+        """Return in one sentence why the method cannot be fitted to this number of rows; None if it can.
+
+        It is called when the data are prepared, before any cell runs.
+
+        Parameters
+        ----------
+        config : Config
+            Settings of a cell.
+        facts : DataFacts
+            Kind and shape of the data.
+        rows : int
+            Training rows of the cell, after balancing.
+        """
+        return None
+
     @abstractmethod
     def run(self, cell: Cell) -> Outcome:
         """Choose by the validation rows, predict the test rows once, and return the scores. Collective.

@@ -63,6 +63,17 @@ class PipelineMethod(Method):
             return str(error)
         return None
 
+    def problem_with_rows(self, config: Config, facts: DataFacts, rows: int) -> str | None:
+        """Return why a batch of the training has more rows than there are; None if it has not."""
+        from rcdp_hpc.training.checks import check_batch
+
+        budget = Budget(config.search.population, config.search.generations)
+        try:
+            check_batch(self.within(config, facts, budget), rows, ranks=1)
+        except InputError as error:
+            return str(error)
+        return None
+
     def check(self, config: Config, facts: DataFacts) -> None:
         """Raise an `InputError` if samples of this shape do not fit the complete settings."""
         from rcdp_hpc.training.checks import check_images, check_sequences
