@@ -7,6 +7,7 @@ for that, so they may be ranks that cannot send any, as under horovodrun with Gl
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from rcdp_hpc.runtime.comm.collective import agree_on_root, run_on_root
 from rcdp_hpc.runtime.files import os_errors_explained
 
 PREFIX = ".queue-"
+POLL_SECONDS = 0.2
 
 
 class Queue:
@@ -60,11 +62,27 @@ class Queue:
             except FileExistsError:
                 return False
 
+    def wait_for_all(self, name: str) -> None:
+        """Return when every rank has called it with this name, possibly after hours. Collective."""
+        if self._all.size > 1 and not self._all.can_split:
+            # A barrier of Horovod that lasts longer than run.stall_seconds would end the job.
+            meet(self._place, name, self._all.rank, self._all.size)
+        self._all.wait_for_all()
+
     def close(self) -> None:
         """Remove the folder, after all groups have ended."""
         if self._all.is_root:
             with suppress(OSError):
                 shutil.rmtree(self._place)
+
+
+def meet(folder: Path, name: str, rank: int, size: int) -> None:
+    """Return when every rank has called it with this folder and name. Ranks sleep meanwhile, and send no messages."""
+    places = [folder / f"{name}-{other}" for other in range(size)]
+    with os_errors_explained(folder):
+        places[rank].mkdir(exist_ok=True)
+        while not all(place.exists() for place in places):
+            time.sleep(POLL_SECONDS)
 
 
 def remove_queues(folder: Path) -> None:

@@ -65,7 +65,7 @@ def run_on_groups(comparing: Comparing, comm: Communicator, options: CompareOpti
     try:
         stage = replace(options.stage, arrays=_on_first_ranks(comm, group, options.stage.arrays))
         failure = _prepared(comparing, queue, group, stage)
-        comm.wait_for_all()
+        queue.wait_for_all("prepared")
         # Cells without data would only fail again.
         if any(comm.allgather(failure is not None)):
             return failure
@@ -73,7 +73,7 @@ def run_on_groups(comparing: Comparing, comm: Communicator, options: CompareOpti
         if options.data_only:
             return None
         failure = _cells(comparing, queue, group)
-        comm.wait_for_all()
+        queue.wait_for_all("ended")
         return failure
     finally:
         queue.close()
