@@ -18,7 +18,7 @@ from rcdp_hpc.networks.readouts.elm import ELMReadout
 from rcdp_hpc.reservoir.autoencoder import random_layer, solve_autoencoder
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, agreed, run_on_root
+from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.solve.elm_rows import (
     LEAST_VALUE,
@@ -95,7 +95,7 @@ class _Layers:
                     *(step, settings.layers, settings.hidden, settings.elm_penalty, time.perf_counter() - started),
                 )
             if file is not None:
-                agree_on_root(self.comm, partial(file.save, step + 1, self.network.state_dict()))
+                run_on_root(self.comm, partial(file.save, step + 1, self.network.state_dict()))
 
     def _resumed(self, file: LayerFile | None) -> int:
         """Return the number of steps that the file has, after loading them on all ranks."""

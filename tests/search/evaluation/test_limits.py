@@ -14,6 +14,7 @@ from launch import REPOSITORY, run_ranks
 from search.fake_fitness import CheapFitness, cheap_config
 from search.group_search import small_config, small_data
 from search.outcome import outcome
+from settings import changed
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError, StoppedError
@@ -41,6 +42,15 @@ def test_the_alarm_interrupts_python_code_that_catches_all_exceptions():
         catching()
     assert time.monotonic() - started < 5
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize(("bands", "machines"), [("joined", 1), ("separate", 6)])
+def test_the_estimate_of_an_extreme_learning_machine_has_its_sums(bands, machines):
+    readout = {"kind": "elm", "hidden": 500, "layers": 3, "bands": bands}
+    config = changed(small_config(evaluation="train"), readout=readout, reservoir={"kind": "none"})
+    sums = 8 * (500 * 500 + 500 * 500)  # H'H and H'X of the second layer
+    found = estimated_bytes(config, (6, 4), 100, 3)
+    assert machines * sums < found < 8 * machines * sums
 
 
 def test_no_limit_sets_no_alarm():
