@@ -138,6 +138,19 @@ def test_equal_time_is_a_second_set_of_cells(tmp_path):
     assert "## Equal time: 30 s" in text
 
 
+def test_one_extractor_is_trained_for_all_methods_of_its_arm(tmp_path):
+    settings = ("compare.arms=rows,extractor", "training.epochs=1", "readout.hidden=8", "readout.outputs=8")
+    found = compared(tmp_path, "ridge", *settings)
+    rows, features = found.cells
+    assert (rows.arm, features.arm) == ("rows", "extractor")
+    assert rows.measures["parameters"] != features.measures["parameters"]
+    assert set(read_timings(tmp_path).data["seed-1"]) == {"prepare", "extractor"}
+    assert "extractor" in (tmp_path / "tables.md").read_text()
+    # The model of the cell has the weights of the extractor, and is used without it.
+    shutil.rmtree(tmp_path / "extractors")
+    assert rcdp_hpc.load_model(tmp_path / "cells" / features.name).classes == found.data["classes"]
+
+
 def test_a_defect_and_lack_of_memory_end_their_cell_only(tmp_path, caplog):
     with pytest.raises(StageFailedError, match="2 of 3 cells failed") as error:
         compared(tmp_path, "Crashes,OutOfMemory,Means")
