@@ -1,0 +1,86 @@
+"""How much work the experiment does: a quick version for one machine, and the sizes of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of the experiment.
+
+    Attributes
+    ----------
+    name : str
+        For tables and messages.
+    population, generations : int
+        Candidates of a generation, and generations of every search.
+    candidate_epochs, candidate_rows, judging_rows : int
+        Epochs and training rows with which a candidate is fitted, and validation rows that judge it.
+    mnist_samples : int
+        Images of MNIST, training and test set together; 0 takes all.
+    epochs : int
+        Epochs of the training with the chosen values.
+    effect_epochs : int
+        Epochs of the networks with and without a reservoir (Table 5).
+    image_bytes : tuple of int
+        Sizes of the folders of JPEG images (Table 6).
+    fold_samples : int
+        Images of MNIST for the five folds (Fig. 4); 0 takes all.
+    fold_population, fold_generations : int
+        As `population` and `generations`, for each fold.
+    """
+
+    name: str
+    population: int
+    generations: int
+    candidate_epochs: int
+    candidate_rows: int
+    judging_rows: int
+    mnist_samples: int
+    epochs: int
+    effect_epochs: int
+    image_bytes: tuple[int, ...]
+    fold_samples: int
+    fold_population: int
+    fold_generations: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the sizes as a JSON object."""
+        return {**asdict(self), "image_bytes": list(self.image_bytes)}
+
+
+QUICK = Scale(
+    name="quick",
+    population=4,
+    generations=3,
+    candidate_epochs=2,
+    candidate_rows=1500,
+    judging_rows=1000,
+    mnist_samples=7000,
+    epochs=12,
+    effect_epochs=4,
+    image_bytes=(2 * GIB // 32, 4 * GIB // 32, 8 * GIB // 32),
+    fold_samples=2000,
+    fold_population=3,
+    fold_generations=2,
+)
+# Population, generations, epochs and sizes of the paper; 5000 rows judge candidates as in the package's defaults.
+FULL = Scale(
+    name="full",
+    population=50,
+    generations=100,
+    candidate_epochs=3,
+    candidate_rows=5000,
+    judging_rows=2000,
+    mnist_samples=0,
+    epochs=250,
+    effect_epochs=250,
+    image_bytes=(2 * GIB, 4 * GIB, 8 * GIB),
+    fold_samples=0,
+    fold_population=50,
+    fold_generations=100,
+)
