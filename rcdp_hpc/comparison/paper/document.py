@@ -52,8 +52,8 @@ def _about(scale: Scale, seeds: Sequence[int]) -> str:
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     single = " There is one seed, so no deviation is shown." if len(seeds) == 1 else ""
     return (
-        f"Scale: {scale.name} ({sizes}). Seeds: {', '.join(map(str, seeds))}.{single} Values after ± are sample standard "
-        f"deviations over the seeds. {_REPORTED} Versions: {used}."
+        f"Scale: {scale.name} ({sizes}). Seeds: {', '.join(map(str, seeds))}.{single} Values after ± are sample "
+        f"standard deviations over the seeds. {_REPORTED} Versions: {used}."
     )
 
 

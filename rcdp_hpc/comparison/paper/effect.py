@@ -15,7 +15,7 @@ from rcdp_hpc.config import STAGES, Config, with_settings
 from rcdp_hpc.pipeline.stages import StageOptions, run_with_options
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
-from rcdp_hpc.runtime.digests import read_sealed, read_sealed_lines
+from rcdp_hpc.runtime.digests import read_sealed, read_sealed_lines, write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 # More epochs than any limit of time allows.
@@ -100,9 +100,12 @@ def run_effect(
 
     def train(reservoir: bool, equal: Equal, config: Config) -> EffectRun:
         name = f"{data}-{'reservoir' if reservoir else 'none'}-equal-{equal}-seed-{seed}"
-        run = RunDirectory(folder / name)
+        run, record = RunDirectory(folder / name), folder / f"{name}.json"
+        recorded = run_on_root(comm, lambda: _read(record))
+        if recorded is not None:
+            return recorded
         run_with_options(STAGES, config, run.path, comm, options)
-        return run_on_root(comm, lambda: _result(run, data, reservoir, equal, seed))
+        return run_on_root(comm, lambda: _record(_result(run, data, reservoir, equal, seed), record))
 
     first = train(True, "epochs", settings(True))
     without = settings(False)
@@ -127,6 +130,18 @@ def run_effects(
             settings = partial(effect_settings, data, folders, scale, seed)
             results += run_effect(data, folder, seed, comm, options, settings)
     return results
+
+
+def _read(record: Path) -> EffectRun | None:
+    if not record.exists():
+        return None
+    return EffectRun.from_json(read_sealed(record, "Remove it; the network is then evaluated again."))
+
+
+def _record(result: EffectRun, record: Path) -> EffectRun:
+    """Write a result, since the seconds of a stage grow when it is started again, and return it."""
+    write_sealed(record, result.as_json())
+    return result
 
 
 def _result(run: RunDirectory, data: str, reservoir: bool, equal: Equal, seed: int) -> EffectRun:

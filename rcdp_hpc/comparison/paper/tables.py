@@ -112,7 +112,9 @@ def spread(values: Sequence[float], form: str) -> str:
     mean = form.format(statistics.fmean(values))
     if len(values) < 2:
         return mean
-    return f"{mean} ± {form.format(statistics.stdev(values)).removesuffix(' %')}"
+    deviation = form.format(statistics.stdev(values))
+    unit = " %" if mean.endswith(" %") else ""
+    return f"{mean.removesuffix(unit)} ± {deviation}"
 
 
 def _percent(one: Summary, name: str) -> str:
