@@ -17,7 +17,7 @@ from pathlib import Path
 from rcdp_hpc.cli.checks import check_output_file, check_output_folder, check_reachable, existing_run
 from rcdp_hpc.cli.code import settle_code
 from rcdp_hpc.cli.hints import after_trial, what_next
-from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
+from rcdp_hpc.cli.parser import DEFAULT_FOLDS, PAPER, build_parser, parse
 from rcdp_hpc.config import (
     STAGES,
     Config,
@@ -197,6 +197,14 @@ def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> 
 
 def _compare(options: argparse.Namespace) -> int:
     signals.install()
+    if options.config == PAPER:
+        from rcdp_hpc.cli.paper import compare_paper_on_ranks, refuse_other_options
+
+        refuse_other_options(options)
+        return run_on_all_ranks(partial(compare_paper_on_ranks, options), 0, options.quiet)
+    for option in ("mnist", "cifar10"):
+        if getattr(options, option) is not None:
+            raise InputError(f"--{option} belongs to rcdp compare {PAPER}; other comparisons take data.path")
     with _no_unused_keys():
         stall_seconds = _configuration(options).run.stall_seconds
         return run_on_all_ranks(partial(_compare_on_ranks, options), stall_seconds, options.quiet)

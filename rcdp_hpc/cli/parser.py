@@ -23,6 +23,8 @@ from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
 from rcdp_hpc.runtime.text import plain_line
 
 DEFAULT_FOLDS = 5
+# In the place of a configuration, `rcdp compare` takes this word for the tables and figures of the paper.
+PAPER = "paper"
 SHELLS = ("bash", "zsh", "fish")
 Commands = argparse._SubParsersAction
 
@@ -230,8 +232,15 @@ def _add_compare(commands: Any) -> None:
     _add_config(parser)
     _add_set(parser)
     parser.add_argument(
-        "--full", action="store_true", help="searches as in the paper: a population of 50, 100 generations"
+        "--full",
+        action="store_true",
+        help=f"searches as in the paper: a population of 50, 100 generations; with "
+        f"CONFIG = {PAPER} also its epochs and sizes",
     )
+    for data, title in (("mnist", "MNIST"), ("cifar10", "CIFAR-10")):
+        parser.add_argument(
+            f"--{data}", type=path, metavar="FOLDER", help=f"folder of the files of {title} (CONFIG = {PAPER})"
+        )
     part = parser.add_mutually_exclusive_group()
     part.add_argument(
         "--cell", type=count, default=0, metavar="I",
