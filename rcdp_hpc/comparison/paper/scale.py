@@ -24,6 +24,8 @@ class Scale:
         Images of MNIST, training and test set together; 0 takes all.
     epochs : int
         Epochs of the training with the chosen values.
+    channels : tuple of int
+        Channels of the convolutional extractor.
     effect_epochs : int
         Epochs of the networks with and without a reservoir (Table 5).
     image_bytes : tuple of int
@@ -42,6 +44,7 @@ class Scale:
     judging_rows: int
     mnist_samples: int
     epochs: int
+    channels: tuple[int, ...]
     effect_epochs: int
     image_bytes: tuple[int, ...]
     fold_samples: int
@@ -50,7 +53,7 @@ class Scale:
 
     def as_json(self) -> dict[str, Any]:
         """Return the sizes as a JSON object."""
-        return {**asdict(self), "image_bytes": list(self.image_bytes)}
+        return {**asdict(self), "image_bytes": list(self.image_bytes), "channels": list(self.channels)}
 
 
 QUICK = Scale(
@@ -62,6 +65,7 @@ QUICK = Scale(
     judging_rows=1000,
     mnist_samples=7000,
     epochs=12,
+    channels=(16, 32, 64),
     effect_epochs=4,
     image_bytes=(2 * GIB // 32, 4 * GIB // 32, 8 * GIB // 32),
     fold_samples=2000,
@@ -78,6 +82,7 @@ FULL = Scale(
     judging_rows=2000,
     mnist_samples=0,
     epochs=250,
+    channels=(64, 128, 256),
     effect_epochs=250,
     image_bytes=(2 * GIB, 4 * GIB, 8 * GIB),
     fold_samples=0,

@@ -80,6 +80,7 @@ def effect_settings(data: str, folders: DataFolders, scale: Scale, seed: int, re
         run={"seed": seed},
         search={"generations": 0},
         reservoir={} if reservoir else {"kind": "none"},
+        extractor={"channels": list(scale.channels)} if data == "cifar10" else {},
         training={"epochs": epochs, "patience": epochs, "loss_target": 0.0, "gradient_norms": True, "baseline": False},
     )
 
@@ -105,7 +106,7 @@ def _sections(
         "data": _data(data, folders, scale),
         "compare": compare,
         "search": {"evaluation": "train", "epochs": scale.candidate_epochs, **rows, **search},
-        "extractor": {"kind": "none"},
+        "extractor": {"kind": "none", "channels": list(scale.channels)},
         "training": {"epochs": scale.epochs, "patience": scale.epochs},
     }
 
