@@ -22,8 +22,6 @@ from rcdp_hpc.config import Config, DataFacts
 
 COMPONENTS = 100
 UNITS = 128
-# Dimensions of a comparison's space that this method does not have: the LSTM reads all states, and its widths are fixed.
-WITHOUT = ("states", "relu_slope", "outputs", "hidden", "readout_layers", "readout_activation", "elm_penalty")
 # Dimensions of what the paper fixes, and of states that are left out.
 FIXED = ("outputs", "hidden", "states")
 

@@ -20,8 +20,8 @@ class Scale:
         Candidates of a generation, and generations of every search.
     candidate_epochs, candidate_rows, judging_rows : int
         Epochs and training rows with which a candidate is fitted, and validation rows that judge it.
-    mnist_samples : int
-        Images of MNIST, training and test set together; 0 takes all.
+    mnist_samples, cifar10_samples : int
+        Images of the data sets to draw from, with the same share of their test sets; 0 takes all.
     epochs : int
         Epochs of the training with the chosen values.
     channels : tuple of int
@@ -43,6 +43,7 @@ class Scale:
     candidate_rows: int
     judging_rows: int
     mnist_samples: int
+    cifar10_samples: int
     epochs: int
     channels: tuple[int, ...]
     effect_epochs: int
@@ -64,6 +65,8 @@ QUICK = Scale(
     candidate_rows=1500,
     judging_rows=1000,
     mnist_samples=7000,
+    # 1800 training images per class: more than the paper's uneven counts.
+    cifar10_samples=24000,
     epochs=12,
     channels=(16, 32, 64),
     effect_epochs=4,
@@ -81,6 +84,7 @@ FULL = Scale(
     candidate_rows=5000,
     judging_rows=2000,
     mnist_samples=0,
+    cifar10_samples=0,
     epochs=250,
     channels=(64, 128, 256),
     effect_epochs=250,

@@ -112,7 +112,5 @@ def _sections(
 
 
 def _data(data: str, folders: DataFolders, scale: Scale) -> dict[str, Any]:
-    settings: dict[str, Any] = {"path": str(folders.of(data))}
-    if data == "mnist" and scale.mnist_samples:
-        settings["max_samples"] = scale.mnist_samples
-    return settings
+    samples = scale.cifar10_samples if data == "cifar10" else scale.mnist_samples
+    return {"path": str(folders.of(data)), "max_samples": samples}
