@@ -38,7 +38,9 @@ class MothFlameReservoir(PipelineMethod):
     def settings(self, config: Config, facts: DataFacts) -> Config:
         """Return the settings: a random reservoir, the network of eq. 11, and a search of both."""
         base = completed(config, facts, {"readout.kind": "network", "reservoir.kind": "random"})
-        space = {**reservoir_space(base), **kept_states(base, facts), **READOUT_SPACE, **own_space(base)}
+        # The steps of a map of an extractor are not known, so that no bound of the kept states suits them all.
+        fixed = ("states",) if base.extractor.makes_sequences else ()
+        space = {**reservoir_space(base), **kept_states(base, facts), **READOUT_SPACE, **own_space(base, fixed)}
         return with_own(base, searched_by("mfo", space))
 
 

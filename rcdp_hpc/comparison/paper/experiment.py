@@ -176,14 +176,15 @@ def _run_part(experiment: Experiment, number: int) -> str:
     part = PARTS[number]
     if experiment.comm.is_root:
         log.info("== %d of %d: %s ==", number + 1, len(PARTS), part.title)
+    failure = ""
     try:
         part.run(experiment)
     except StageFailedError as error:
         if not error.agreed and experiment.comm.size > 1:
             raise
-        return f"{part.title}: {error}"
+        failure = f"{part.title}: {error}"
     agree_on_root(experiment.comm, lambda: log.info("wrote %s", experiment.folder / _write(experiment)))
-    return ""
+    return failure
 
 
 def _write(experiment: Experiment) -> str:
