@@ -151,24 +151,19 @@ def _begin(experiment: Experiment) -> None:
                 f"{experiment.data.of(data)}: no such folder; --{data} takes the folder of the published files of "
                 f"{TITLES[data]}"
             )
-    settings = {"scale": experiment.scale.as_json(), "seeds": list(experiment.seeds)}
+    settings = {**experiment.scale.as_json(), "seeds": list(experiment.seeds)}
     path = experiment.folder / SETTINGS
     if not path.exists():
         experiment.folder.mkdir(parents=True, exist_ok=True)
         write_sealed(path, settings)
         return
     recorded = read_sealed(path, f"Choose another --out, or remove {experiment.folder}.")
-    differing = [name for name in settings if recorded.get(name) != settings[name]]
-    if differing:
-        name = differing[0]
-        raise InputError(
-            f"{experiment.folder}: has an experiment with {name} = {_shown(recorded.get(name))}, not "
-            f"{_shown(settings[name])}: choose another --out, or the same settings"
-        )
-
-
-def _shown(value: Any) -> str:
-    return str(value.get("name", value) if isinstance(value, dict) else value)
+    for name, value in settings.items():
+        if recorded.get(name) != value:
+            raise InputError(
+                f"{experiment.folder}: has an experiment with {name} = {recorded.get(name)}, not {value}: choose "
+                "another --out, or the same settings"
+            )
 
 
 def _run_part(experiment: Experiment, number: int) -> str:
