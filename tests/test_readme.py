@@ -107,6 +107,13 @@ def test_torchrun(folder):
     shell(f"{command('torchrun')} {QUICK}", folder)
 
 
+def test_compare(folder):
+    (folder / "my.toml").write_text('[data]\npath = "mine.npz"\nmax_samples = 500\n')
+    small = "--set search.population=2 --set search.generations=1 --set training.epochs=2 --set reservoir.nodes=40"
+    shell(f"{command('rcdp compare my.toml')} {small}", folder)
+    assert (folder / "runs/compared/comparison.json").exists()
+
+
 def test_offline_preparation(folder):
     shutil.rmtree(folder / "runs/mine", ignore_errors=True)
     shell(command("python data_prep/prepare_shards.py"), folder)
@@ -177,6 +184,8 @@ def test_every_command_is_run_here_or_by_ci():
     run_here = [*re.findall(r"command\(['\"](.*?)['\"]\)", Path(__file__).read_text()), "sbatch", "slurm/chain.sh"]
     # test_own_data.py runs the block "Your own data".
     own = ("rcdp init mine.csv", "rcdp run my.toml", "rcdp predict runs/mine")
+    # test_whole_paper.py runs it on small data.
+    own = (*own, "rcdp compare paper")
     elsewhere = ("make ", "pip install .", ". .venv/bin/activate", "test accuracy", *own)
     for line in filter(None, COMMANDS):
         assert line.startswith((*run_here, *elsewhere)), f"{line!r} is run by no test"

@@ -48,7 +48,7 @@ def write_document(folder: Path, scale: Scale, seeds: Sequence[int]) -> Path:
 
 
 def _about(scale: Scale, seeds: Sequence[int]) -> str:
-    sizes = ", ".join(f"{name} = {value}" for name, value in scale.as_json().items() if name != "name")
+    sizes = ", ".join(f"{name} = {value}" for name, value in scale.as_json().items() if name != "name" and value)
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     single = " There is one seed, so no deviation is shown." if len(seeds) == 1 else ""
     return (

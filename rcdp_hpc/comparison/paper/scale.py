@@ -34,6 +34,8 @@ class Scale:
         Images of MNIST for the five folds (Fig. 4); 0 takes all.
     fold_population, fold_generations : int
         As `population` and `generations`, for each fold.
+    methods : tuple of str
+        Methods to compare; empty: all that can take the data.
     """
 
     name: str
@@ -51,10 +53,11 @@ class Scale:
     fold_samples: int
     fold_population: int
     fold_generations: int
+    methods: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the sizes as a JSON object."""
-        return {**asdict(self), "image_bytes": list(self.image_bytes), "channels": list(self.channels)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 QUICK = Scale(

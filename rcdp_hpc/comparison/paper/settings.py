@@ -104,7 +104,7 @@ def _sections(
     rows = {"train_rows": scale.candidate_rows, "validation_rows": scale.judging_rows}
     return {
         "data": _data(data, folders, scale),
-        "compare": compare,
+        "compare": {"methods": list(scale.methods), **compare},
         "search": {"evaluation": "train", "epochs": scale.candidate_epochs, **rows, **search},
         "extractor": {"kind": "none", "channels": list(scale.channels)},
         "training": {"epochs": scale.epochs, "patience": scale.epochs},
