@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rcdp_hpc.comparison.paper import tables
@@ -128,6 +129,10 @@ def test_sizes_and_their_line() -> None:
 def test_a_single_value_has_no_deviation() -> None:
     assert tables.spread([12.5], "{:.1f} %") == "12.5 %"
     assert tables.spread([1.0, 3.0], "{:.1f} %") == "2.0 ± 1.4 %"
+
+
+def test_a_dash_for_values_that_are_not_numbers() -> None:
+    assert tables.spread([math.nan, 1.0], "{:.2g}") == "-"
 
 
 def test_markdown() -> None:

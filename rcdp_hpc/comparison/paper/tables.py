@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -108,7 +109,12 @@ def utilisation_table(comparison: Comparison, timings: Timings) -> str:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Return a mean, with the sample standard deviation of several values, in a format such as ``"{:.2f} %"``."""
+    """Return a mean, with the sample standard deviation of several values, in a format such as ``"{:.2f} %"``.
+
+    A dash if a value is not a number.
+    """
+    if any(map(math.isnan, values)):
+        return NOTHING
     mean = form.format(statistics.fmean(values))
     if len(values) < 2:
         return mean
