@@ -46,7 +46,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("mpirun -n 4 rcdp compare my.toml --out runs/compared --set compare.seeds=1,2,3", "all methods, three seeds"),
         ("rcdp compare --out runs/compared", "continue, with the configuration of the comparison"),
         (
-            "rcdp compare paper --out runs/paper --mnist /data/mnist --cifar10 /data/cifar10",
+            "rcdp compare paper --out runs/paper --mnist /data/mnist --cifar10 /data/cifar",
             "the tables and figures of the paper, in an hour",
         ),
     ),

@@ -449,10 +449,11 @@ def _train(context: StageContext, options: StageOptions) -> dict[str, Any]:
     require_torch()
     from rcdp_hpc.training.stage import train as train_stage
 
+    with unchanged_random_state():
+        result = train_stage(context)
     if context.config.has_search:
         agree_on_root(context.comm, lambda: write_text(context.run.trained_config, commented_toml(context.config)))
-    with unchanged_random_state():
-        return train_stage(context)
+    return result
 
 
 def _evaluate(context: StageContext, options: StageOptions) -> dict[str, Any]:

@@ -24,6 +24,7 @@ SMALL = replace(
     judging_rows=100,
     mnist_samples=0,
     cifar10_samples=0,
+    cifar10_share=0.1,
     epochs=2,
     channels=(2, 2),
     effect_epochs=1,
@@ -33,8 +34,8 @@ SMALL = replace(
     fold_generations=1,
     methods=("mfo", "ridge"),
 )
-# 741 training images of a class remain after a tenth is held out for validation.
-CIFAR10_CLASS = 830
+# 74 training images of a class remain after a tenth is held out for validation.
+CIFAR10_CLASS = 85
 
 
 def blobs(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

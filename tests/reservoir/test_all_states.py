@@ -10,6 +10,7 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.identity_source import IdentitySource, make_reservoir
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -20,7 +21,7 @@ def test_all_states_are_those_after_each_step(rng):
     u = rng.random((4, 5, 3), dtype=np.float32)
     whole = make_reservoir(ReservoirSection(**SETTINGS, reduction="all"), (5, 3))
     named = make_reservoir(ReservoirSection(**SETTINGS, steps=[0, 1, 2, 3, 4]), (5, 3))
-    assert whole.feature_shape == (1, 5, 6, False)
+    assert whole.feature_shape == FeatureShape(1, 5, 6)
     assert torch.equal(whole.drive(u), named.drive(u))
 
 
@@ -50,7 +51,7 @@ def test_without_a_reservoir_the_features_are_the_input_sequence(rng):
     x = rng.random((2, 4, 3), dtype=np.float32)
     passed = make_reservoir(ReservoirSection(kind="none", sequence="columns"), (4, 3))
     assert isinstance(passed, IdentitySource)
-    assert passed.feature_shape == (1, 3, 4, True)
+    assert passed.feature_shape == FeatureShape(1, 3, 4, raw=True)
     np.testing.assert_array_equal(passed.drive(x).numpy(), x.swapaxes(1, 2).reshape(2, 12))
     out = torch.empty(2, 12)
     assert passed.drive(x, out=out) is out

@@ -86,7 +86,7 @@ def test_segments_of_any_lengths(lengths, segments, padding):
 def test_a_single_name_is_a_list_of_one(rng):
     u = rng.normal(size=(3, 6, 2)).astype(np.float32)
     assert section(reduction="mean").reduction == ["mean"]
-    assert load_config("paper-mnist", ["reservoir.reduction=std, last"]).reservoir.reduction == ["std", "last"]
+    assert load_config("digits", ["reservoir.reduction=std, last"]).reservoir.reduction == ["std", "last"]
     both, mean, std = (Reservoir(section(reduction=name), 2).states(u) for name in ("mean_std", "mean", ["std"]))
     assert torch.equal(both, torch.cat([mean, std], dim=1))
     assert torch.equal(Reservoir(section(reduction=["mean", "std"]), 2).states(u), both)
@@ -145,7 +145,7 @@ def test_settings_that_contradict_one_another_are_refused(values, words):
     ],
 )
 def test_a_search_that_contradicts_the_reservoir_is_refused(overrides, words):
-    config = load_config("paper-mnist", ["reservoir.activation=tanh", "search.evaluation=train", *overrides])
+    config = load_config("digits", ["search.evaluation=train", *overrides])
     with pytest.raises(InputError, match=words):
         checked_space(config)
 

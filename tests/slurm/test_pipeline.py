@@ -7,6 +7,7 @@ import re
 import pytest
 from launch import rcdp
 
+from rcdp_hpc.comparison.results import read_comparison
 from rcdp_hpc.config import load_config
 
 pytestmark = pytest.mark.slurm
@@ -57,6 +58,18 @@ def test_an_array_of_folds(slurm):
     status = slurm.call(*rcdp("status", "run"))
     assert "fold-2: done: " in status
     assert "mean of 2 folds: accuracy" in status
+
+
+def test_an_array_of_the_cells_of_a_comparison(slurm):
+    options = [f"--sbatch={option}" for option in ("--ntasks=1", "--cpus-per-task=1", "--time=10")]
+    config = str(slurm.config("compare.methods=ridge,logistic"))
+    said = slurm.call(*rcdp("submit", config, "--out", "run", "--array", "cells", *options))
+    _, array = re.findall(r"^\w+: job (\d+)", said, re.MULTILINE)
+    for task in (1, 2):
+        slurm.done(f"{array}_{task}")
+    status = slurm.call(*rcdp("status", "run"))
+    assert status.count("-seed-1: done: test accuracy") + status.count("-seed-1  done: test accuracy") == 2, status
+    assert [cell.done for cell in read_comparison(slurm.folder / "run").cells] == [True, True]
 
 
 def test_submit_in_one_job_from_a_folder_with_a_hostile_name(slurm):

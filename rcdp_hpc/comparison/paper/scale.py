@@ -22,6 +22,8 @@ class Scale:
         Epochs and training rows with which a candidate is fitted, and validation rows that judge it.
     mnist_samples, cifar10_samples : int
         Images of the data sets to draw from, with the same share of their test sets; 0 takes all.
+    cifar10_share : float
+        Share of the training images of CIFAR-10 in the paper's Table 1 ("subset number").
     epochs : int
         Epochs of the training with the chosen values.
     channels : tuple of int
@@ -54,6 +56,7 @@ class Scale:
     fold_population: int
     fold_generations: int
     methods: tuple[str, ...] = ()
+    cifar10_share: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the sizes as a JSON object."""

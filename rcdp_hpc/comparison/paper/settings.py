@@ -112,5 +112,12 @@ def _sections(
 
 
 def _data(data: str, folders: DataFolders, scale: Scale) -> dict[str, Any]:
-    samples = scale.cifar10_samples if data == "cifar10" else scale.mnist_samples
-    return {"path": str(folders.of(data)), "max_samples": samples}
+    path = str(folders.of(data))
+    if data == "mnist":
+        return {"path": path, "max_samples": scale.mnist_samples}
+    counts = load_config("paper-cifar10").data.class_keep_counts
+    return {
+        "path": path,
+        "max_samples": scale.cifar10_samples,
+        "class_keep_counts": [round(scale.cifar10_share * count) for count in counts],
+    }
