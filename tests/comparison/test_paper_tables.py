@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.comparison.paper import tables
 from rcdp_hpc.comparison.paper.effect import EffectRun
+from rcdp_hpc.comparison.paper.parts import Grid, Part, Picture
 from rcdp_hpc.comparison.results import (
     CellResult,
     CellTiming,
@@ -22,6 +24,12 @@ from rcdp_hpc.comparison.results import (
 def cells_of(line: str) -> list[str]:
     """Return the cells of a line of a table."""
     return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def lines_of(*parts: Part) -> list[str]:
+    """Return the lines of parts in Markdown, without captions: header, rule, rows, notes."""
+    text = "\n".join(part.markdown() for part in parts)
+    return [line for line in text.splitlines() if line.startswith(("|", "-"))]
 
 
 def cell(method: str, seed: int, status: str = "done") -> CellResult:
@@ -60,7 +68,7 @@ def timings() -> Timings:
 
 
 def test_methods_with_their_failed_cells_and_what_the_paper_reports() -> None:
-    lines = tables.methods_table("cifar10", comparison(), timings()).splitlines()
+    lines = lines_of(*tables.methods_table("cifar10", comparison(), timings()))
 
     assert cells_of(lines[2]) == [
         "mfo", "rows of pixels", "50.00 ± 2.00 %", "0.4000", "2 of 2", "20 ± 14", "88.9 %", "3.2 h",
@@ -74,19 +82,19 @@ def test_methods_with_their_failed_cells_and_what_the_paper_reports() -> None:
 def test_a_method_without_a_result_is_shown_as_failed() -> None:
     failed = Summary("woa-lstm", "rows", "evaluations", 0, 2, ["woa-lstm-seed-1", "woa-lstm-seed-2"], {}, {})
 
-    lines = tables.methods_table("mnist", comparison(summaries=[failed]), timings()).splitlines()
+    lines = lines_of(*tables.methods_table("mnist", comparison(summaries=[failed]), timings()))
 
     assert cells_of(lines[2])[2:5] == ["failed", "failed", "0 of 2"]
 
 
 def test_paired_tests() -> None:
-    lines = tables.tests_table(comparison()).splitlines()
+    lines = lines_of(tables.tests_table(comparison()))
 
     assert cells_of(lines[2]) == ["woa-lstm", "rows of pixels", "+25.00 points", "paired t", "2", "0.04", "0.08"]
 
 
 def test_utilisation_by_method() -> None:
-    lines = tables.utilisation_table(comparison(), timings()).splitlines()
+    lines = lines_of(tables.utilisation_table(comparison(), timings()))
 
     assert cells_of(lines[2]) == ["mfo", "rows of pixels", "80 %", "10 points"]
 
@@ -98,7 +106,7 @@ def test_the_paper_reports_equal_epochs_only() -> None:
         EffectRun("cifar10", False, "seconds", 1, 0.62, 0.6, 8, 10.0, 1.0),
     ]
 
-    lines = tables.effect_table(runs).splitlines()
+    lines = lines_of(tables.effect_table(runs))
 
     assert [cells_of(line)[-2] for line in lines[2:]] == ["88.9 %", "85.2 %", "-"]
     assert [cells_of(line)[1:4] for line in lines[2:]] == [
@@ -118,7 +126,7 @@ def test_sizes_and_their_line() -> None:
         "far": {"x": 500e9 / 2**30, "value": 3600.0, "half_width": 360.0},
     }
 
-    text = tables.sizes_table(content)
+    text = "\n".join(part.markdown() for part in tables.sizes_table(content))
 
     assert "| 1 | 7,000 | 50.00 % | 8.0 | 1.0 | 1.0 | 10.0 | 875 | 900 MiB |" in text
     assert "seconds = 2.0 + 8.0 per GiB (standard errors 0.5 and 0.25)" in text
@@ -136,4 +144,13 @@ def test_a_dash_for_values_that_are_not_numbers() -> None:
 
 
 def test_markdown() -> None:
-    assert tables.markdown(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+    assert Grid("c", ("a", "b"), [("1", "x|y")]).markdown() == "c:\n\n| a | b |\n| --- | ---: |\n| 1 | x\\|y |"
+
+
+def test_html_is_escaped_and_pictures_are_within_the_page(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(b"png")
+
+    html = Picture(tmp_path, "one.png", "losses <b>").html()
+
+    assert html == '<figure><img src="data:image/png;base64,cG5n" alt="losses &lt;b&gt;"/></figure>'
+    assert "&lt;script&gt;" in Grid("c", ("a",), [("<script>",)]).html()

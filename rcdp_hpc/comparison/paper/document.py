@@ -1,12 +1,16 @@
-"""``paper.md``: all tables and figures of the experiment that are finished."""
+"""The document of the experiment: all tables and figures that are finished, as Markdown and as one HTML file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.comparison.paper.effect import EffectRun
+from rcdp_hpc.comparison.paper.parts import Part, Picture, Words
 from rcdp_hpc.comparison.paper.scale import Scale
 from rcdp_hpc.comparison.paper.settings import FOLDS, TABLES, TITLES
 from rcdp_hpc.comparison.paper.sizes import FILE as SIZES
@@ -18,21 +22,43 @@ from rcdp_hpc.comparison.paper.tables import (
     utilisation_table,
 )
 from rcdp_hpc.comparison.results import FILE, read_comparison, read_timings
+from rcdp_hpc.evaluation.report.html import join
+from rcdp_hpc.evaluation.report.page import Section, render
+from rcdp_hpc.evaluation.report.text import moment
 from rcdp_hpc.evaluation.stage import versions
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.files import write_text
 
 DOCUMENT = "paper.md"
+PAGE = "paper.html"
 RESULTS = "results.json"
+TITLE = "The paper as an experiment"
 _NOT_FINISHED = "Not finished: start the same command again."
 _REPORTED = (
-    'Columns "paper reports" and "in" are the paper\'s own figures, on its machines and data. They were not measured '
-    "here."
+    'The columns "paper reports" and "in" are the paper\'s own figures, on its machines and data. They were not '
+    "measured here."
 )
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """A table or figure.
+
+    Attributes
+    ----------
+    key : str
+        Its anchor in the page.
+    title : str
+    parts : list of Part
+    """
+
+    key: str
+    title: str
+    parts: list[Part]
+
+
 def write_document(folder: Path, scale: Scale, seeds: Sequence[int]) -> Path:
-    """Write ``paper.md`` from the finished parts, and return its path.
+    """Write ``paper.md`` and ``paper.html`` from the finished parts, and return the path of the latter.
 
     Parameters
     ----------
@@ -41,10 +67,18 @@ def write_document(folder: Path, scale: Scale, seeds: Sequence[int]) -> Path:
     scale : Scale
     seeds : sequence of int
     """
-    parts = ["# The paper as an experiment", _about(scale, seeds), *_sections(folder)]
-    path = folder / DOCUMENT
-    write_text(path, "\n\n".join(parts) + "\n")
-    return path
+    chapters = [Chapter("settings", "What was asked", [Words(_about(scale, seeds))]), *_chapters(folder)]
+    texts = [f"# {TITLE}"]
+    for chapter in chapters:
+        texts += [f"## {chapter.title}", *filter(None, (part.markdown() for part in chapter.parts))]
+    write_text(folder / DOCUMENT, "\n\n".join(texts) + "\n")
+    sections = [Section(chapter.key, chapter.title, partial(_html, chapter)) for chapter in chapters]
+    write_text(folder / PAGE, render(TITLE, f"{folder} · written {moment(time.time())}", sections))
+    return folder / PAGE
+
+
+def _html(chapter: Chapter) -> Any:
+    return join(*(part.html() for part in chapter.parts))
 
 
 def _about(scale: Scale, seeds: Sequence[int]) -> str:
@@ -57,54 +91,49 @@ def _about(scale: Scale, seeds: Sequence[int]) -> str:
     )
 
 
-def _sections(folder: Path) -> Iterator[str]:
-    for number, (data, name) in enumerate(TABLES.items(), 3):
-        yield f"## Table {number}: {TITLES[data]}"
-        yield _comparison(folder / name, data)
-    yield "## Table 5: with and without a reservoir"
-    yield _effects(folder / "table5")
-    yield "## Table 6: larger data"
-    yield _sizes(folder / "table6")
-    yield "## Fig. 3: the reservoir of Table 2 and the one that was found"
-    yield _picture(folder, "figure3/losses.png", "training loss over the epochs, with and without the search")
-    yield f"## Fig. 4: macro F1 over {FOLDS} folds of {TITLES['mnist']}"
-    yield _picture(folder, "figure4/folds.png", "macro F1 of each fold by method")
+def _chapters(folder: Path) -> list[Chapter]:
+    chapters = [
+        Chapter(name, f"Table {number}: {TITLES[data]}", _finished(folder / name / FILE, _comparison, folder, data))
+        for number, (data, name) in enumerate(TABLES.items(), 3)
+    ]
+    losses = Picture(folder, "figure3/losses.png", "Training loss over the epochs, with and without the search")
+    folds = Picture(folder, "figure4/folds.png", f"Macro F1 of each of {FOLDS} folds of {TITLES['mnist']}, by method")
+    chapters += [
+        Chapter("table5", "Table 5: with and without a reservoir", _finished(folder / "table5" / RESULTS, _effects)),
+        Chapter("table6", "Table 6: larger data", _finished(folder / "table6" / SIZES, _sizes)),
+        Chapter("figure3", "Fig. 3: the reservoir of Table 2 and the one that was found", _drawn(losses)),
+        Chapter("figure4", f"Fig. 4: macro F1 over {FOLDS} folds of {TITLES['mnist']}", _drawn(folds)),
+    ]
+    return chapters
 
 
-def _comparison(folder: Path, data: str) -> str:
-    if not (folder / FILE).exists():
-        return _NOT_FINISHED
-    comparison, timings = read_comparison(folder), read_timings(folder)
-    first = comparison.methods[0].name
-    busy = "How busy the processors were, processor time over wall time of all cores of the ranks:"
-    return "\n\n".join(
-        [
-            methods_table(data, comparison, timings),
-            f"The method {first} against each other one:",
-            tests_table(comparison),
-            busy,
-            utilisation_table(comparison, timings),
-            f"![processors busy over time]({folder.name}/utilisation.png)",
-        ]
-    )
+def _finished(path: Path, parts: Callable[..., list[Part]], *extra: Any) -> list[Part]:
+    """Return the parts of a chapter if the file of its results is there."""
+    return parts(path, *extra) if path.exists() else [Words(_NOT_FINISHED)]
 
 
-def _effects(folder: Path) -> str:
-    content = _sealed(folder / RESULTS)
-    if content is None:
-        return _NOT_FINISHED
-    runs = [EffectRun.from_json(entry) for entry in content["runs"]]
-    return effect_table(runs)
+def _comparison(path: Path, folder: Path, data: str) -> list[Part]:
+    comparison, timings = read_comparison(path.parent), read_timings(path.parent)
+    picture = Picture(folder, f"{path.parent.name}/utilisation.png", "Processors busy over time, by method")
+    return [
+        *methods_table(data, comparison, timings),
+        tests_table(comparison),
+        utilisation_table(comparison, timings),
+        *_drawn(picture),
+    ]
 
 
-def _sizes(folder: Path) -> str:
-    content = _sealed(folder / SIZES)
-    return _NOT_FINISHED if content is None else sizes_table(content)
+def _effects(path: Path) -> list[Part]:
+    return [effect_table([EffectRun.from_json(entry) for entry in _content(path)["runs"]])]
 
 
-def _sealed(path: Path) -> dict[str, Any] | None:
-    return read_sealed(path, f"Remove {path.parent} and start again.") if path.exists() else None
+def _sizes(path: Path) -> list[Part]:
+    return sizes_table(_content(path))
 
 
-def _picture(folder: Path, name: str, meaning: str) -> str:
-    return f"![{meaning}]({name})" if (folder / name).exists() else _NOT_FINISHED
+def _content(path: Path) -> dict[str, Any]:
+    return read_sealed(path, f"Remove {path.parent} and start again.")
+
+
+def _drawn(picture: Picture) -> list[Part]:
+    return [picture if (picture.folder / picture.name).exists() else Words(_NOT_FINISHED)]

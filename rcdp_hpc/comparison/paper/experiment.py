@@ -120,7 +120,7 @@ def compare_paper(
     Returns
     -------
     Path
-        ``paper.md``, the document with all tables.
+        ``paper.html``, the document with all tables and figures; ``paper.md`` has them, too.
 
     Raises
     ------

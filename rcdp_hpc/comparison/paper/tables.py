@@ -1,13 +1,14 @@
-"""The tables of the experiment as Markdown."""
+"""The tables of the experiment."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rcdp_hpc.comparison.paper.effect import EffectRun
+from rcdp_hpc.comparison.paper.parts import Grid, Notes, Part, Words
 from rcdp_hpc.comparison.paper.reported import METHODS, RESERVOIR, Reported
 from rcdp_hpc.comparison.paper.settings import TITLES
 from rcdp_hpc.comparison.results import Comparison, Summary, Timings
@@ -16,13 +17,7 @@ NOTHING = "-"
 ARMS = {"rows": "rows of pixels", "extractor": "trained extractor"}
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown, the first column to the left and the others to the right."""
-    lines = [list(header), ["---", *["---:"] * (len(header) - 1)], *map(list, rows)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def methods_table(data: str, comparison: Comparison, timings: Timings) -> str:
+def methods_table(data: str, comparison: Comparison, timings: Timings) -> list[Part]:
     """Return Table 3 (CIFAR-10) or 4 (MNIST): accuracy and time of every method, and what the paper reports.
 
     Parameters
@@ -46,12 +41,12 @@ def methods_table(data: str, comparison: Comparison, timings: Timings) -> str:
         for one in comparison.summaries
         if one.budget == "evaluations"
     ]
-    left_out = [f"- {one.method} ({ARMS.get(one.arm, one.arm)}): left out, {one.reason}" for one in comparison.left_out]
-    failed = [f"- {cell.name}: failed, {cell.reason}" for cell in comparison.failed]
-    return "\n\n".join(filter(None, [markdown(header, rows), "\n".join(left_out + failed)]))
+    left_out = [f"{one.method} ({ARMS.get(one.arm, one.arm)}): left out, {one.reason}" for one in comparison.left_out]
+    failed = [f"{cell.name}: failed, {cell.reason}" for cell in comparison.failed]
+    return [Grid("Accuracy and time by method", header, rows, words=(1,)), Notes(left_out + failed)]
 
 
-def tests_table(comparison: Comparison) -> str:
+def tests_table(comparison: Comparison) -> Grid:
     """Return the paired tests of the first method against each other one."""
     header = ("against", "reads", "difference", "test", "pairs", "p", "p (Holm)")
     rows = [
@@ -66,10 +61,11 @@ def tests_table(comparison: Comparison) -> str:
         for one in comparison.tests
         if one.budget == "evaluations"
     ]
-    return markdown(header, rows)
+    first = comparison.methods[0].name
+    return Grid(f"Accuracy of {first} less that of each other method", header, rows, words=(1, 3))
 
 
-def effect_table(results: Sequence[EffectRun]) -> str:
+def effect_table(results: Sequence[EffectRun]) -> Grid:
     """Return Table 5: with and without a reservoir, at equal epochs and at equal seconds, means over the seeds."""
     header = (
         "data", "reservoir", "equal", "accuracy", "macro F1", "epochs", "seconds", "gradient, first over last step",
@@ -92,10 +88,10 @@ def effect_table(results: Sequence[EffectRun]) -> str:
                 *_reported(RESERVOIR.get(data, {}).get(reservoir) if equal == "epochs" else None),
             )
         )
-    return markdown(header, rows)
+    return Grid("The same network with and without its reservoir", header, rows, words=(1, 2))
 
 
-def utilisation_table(comparison: Comparison, timings: Timings) -> str:
+def utilisation_table(comparison: Comparison, timings: Timings) -> Grid:
     """Return how busy the processors were, by method: mean over the cells, and the deviation over time."""
     header = ("method", "reads", "busy, mean", "deviation over time")
     rows = []
@@ -105,7 +101,8 @@ def utilisation_table(comparison: Comparison, timings: Timings) -> str:
         if one.budget == "evaluations" and values:
             mean, deviation = (statistics.fmean(value[key] for value in values) for key in ("mean", "deviation"))
             rows.append((one.method, ARMS.get(one.arm, one.arm), f"{mean:.0f} %", f"{deviation:.0f} points"))
-    return markdown(header, rows)
+    caption = "Processor time over wall time of all cores of the ranks"
+    return Grid(caption, header, rows, words=(1,))
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -152,7 +149,7 @@ def _reported(one: Reported | None) -> tuple[str, str]:
     return (NOTHING, NOTHING) if one is None else (f"{100 * one.accuracy:.1f} %", f"{one.hours:g} h")
 
 
-def sizes_table(table: Mapping[str, Any]) -> str:
+def sizes_table(table: Mapping[str, Any]) -> list[Part]:
     """Return Table 6, and the line through its seconds, from the content of ``sizes.json``.
 
     Parameters
@@ -172,9 +169,9 @@ def sizes_table(table: Mapping[str, Any]) -> str:
         )
         for one in table["sizes"]
     ]
-    notes = [f"- {note}" for note in table["notes"]]
-    budget = f"Memory budget of the preparation: {table['memory_budget_mib']} MiB."
-    return "\n\n".join(filter(None, [budget, markdown(header, rows), _line_text(table), "\n".join(notes)]))
+    caption = f"Time and memory by size, with a memory budget of {table['memory_budget_mib']} MiB for the preparation"
+    line = _line_text(table)
+    return [Grid(caption, header, rows), *([Words(line)] if line else []), Notes(table["notes"])]
 
 
 def _line_text(table: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rcdp_hpc.runtime.text import plain_line
 
 # Elements without content. SVG needs the slash at their end, HTML ignores it.
-VOID = ("br", "meta", "line", "rect", "circle", "path")
+VOID = ("br", "img", "meta", "line", "rect", "circle", "path")
 NOTHING = "-"
 # A code of more characters gets some width in a narrow table.
 LONG = 40
