@@ -152,5 +152,5 @@ def test_html_is_escaped_and_pictures_are_within_the_page(tmp_path: Path) -> Non
 
     html = Picture(tmp_path, "one.png", "losses <b>").html()
 
-    assert html == '<figure><img src="data:image/png;base64,cG5n" alt="losses &lt;b&gt;"/></figure>'
+    assert html == '<figure class="wide"><img src="data:image/png;base64,cG5n" alt="losses &lt;b&gt;"/></figure>'
     assert "&lt;script&gt;" in Grid("c", ("a",), [("<script>",)]).html()

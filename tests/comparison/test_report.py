@@ -14,8 +14,8 @@ from rcdp_hpc.comparison.methods.base import Outcome
 from rcdp_hpc.comparison.plan import make_plan
 from rcdp_hpc.comparison.records import CellRecord, write_record
 from rcdp_hpc.comparison.report.figures import best_accuracy_so_far
-from rcdp_hpc.comparison.report.page import try_to_write_comparison_report
-from rcdp_hpc.comparison.results import FILE
+from rcdp_hpc.comparison.report.page import sentences, try_to_write_comparison_report
+from rcdp_hpc.comparison.results import FILE, Comparison, Summary
 from rcdp_hpc.config import load_config
 from rcdp_hpc.evaluation.report.write import write_report
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -112,3 +112,19 @@ def test_convergence_follows_the_fitness_not_the_accuracy():
     assert math.isnan(curve[0])
     assert curve[1:] == [0.9, 0.9, 0.8]
     assert best_accuracy_so_far(lines[:1]) == []
+
+
+def test_each_arm_has_its_result() -> None:
+    def summary(method: str, arm: str, accuracy: float) -> Summary:
+        return Summary(method, arm, "evaluations", 1, 1, [], {"accuracy": accuracy}, {})
+
+    summaries = [summary("mfo", "rows", 0.5), summary("ridge", "rows", 0.6), summary("mfo", "extractor", 0.7)]
+    comparison = Comparison(
+        {}, [], [], "seeds", ["rows", "extractor"], {"evaluations": {"population": 4, "generations": 3}}, {}, [],
+        summaries, [], {},
+    )  # fmt: skip
+
+    rows, extractor = sentences(comparison)
+
+    assert rows.startswith("Equal candidate evaluations: 4 x 3; samples as they are: ridge has the highest")
+    assert "features of one trained extractor: mfo has the highest mean test accuracy, 70.00 %" in extractor

@@ -95,7 +95,7 @@ class Picture:
     def html(self) -> Html:
         """Return the part in HTML, with the picture in it."""
         content = base64.b64encode((self.folder / self.name).read_bytes()).decode()
-        return tag("figure", tag("img", src=f"data:image/png;base64,{content}", alt=self.meaning))
+        return tag("figure", tag("img", src=f"data:image/png;base64,{content}", alt=self.meaning), class_="wide")
 
 
 Part = Words | Notes | Grid | Picture

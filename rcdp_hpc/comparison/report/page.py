@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rcdp_hpc.comparison.report import figures, tables
 from rcdp_hpc.comparison.report.files import ComparisonFiles
-from rcdp_hpc.comparison.results import FILE, TIMINGS_FILE, Comparison
+from rcdp_hpc.comparison.results import FILE, TIMINGS_FILE, BudgetName, Comparison
 from rcdp_hpc.comparison.tables import groups, p_text
 from rcdp_hpc.config import flatten
 from rcdp_hpc.evaluation.report.asked import configuration
@@ -113,17 +113,24 @@ def _result(files: ComparisonFiles) -> Html:
             )
         )
     else:
-        parts += [paragraph(sentence(files.comparison), class_="lead"), *_incomplete(files.comparison)]
+        parts += [paragraph(text, class_="lead") for text in sentences(files.comparison)]
+        parts += _incomplete(files.comparison)
     parts += [paragraph(problem.message, class_="problem") for problem in files.problems]
     return join(*parts)
 
 
-def sentence(comparison: Comparison) -> str:
-    """Return the result of a comparison in one sentence: of the first budget and arm."""
-    group = groups(comparison)[0]
+def sentences(comparison: Comparison) -> list[str]:
+    """Return the result of a comparison, one sentence for each budget and arm."""
+    all_groups = groups(comparison)
+    if len(all_groups) == 1:
+        return [_sentence(comparison, all_groups[0])]
+    return [f"{tables.group_title(comparison, group)}: {_sentence(comparison, group)}" for group in all_groups]
+
+
+def _sentence(comparison: Comparison, group: tuple[BudgetName, str]) -> str:
     ranked = [one for one in tables.summaries_of(comparison, group) if "accuracy" in one.mean]
     if not ranked:
-        return "No cell of this comparison has results."
+        return "no cell has results."
     ranked.sort(key=lambda one: -one.mean["accuracy"])
     best = ranked[0]
     text = f"{best.method} has the highest mean test accuracy, {tables.accuracy_text(best)} ({best.done} of "
