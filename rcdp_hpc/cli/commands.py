@@ -373,10 +373,14 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from rcdp_hpc.cli.runs import reported_run
+    from rcdp_hpc.comparison.paper.document import is_experiment, write_document
     from rcdp_hpc.comparison.report.files import is_comparison
     from rcdp_hpc.comparison.report.page import write_comparison_report
     from rcdp_hpc.evaluation.report.write import write_report
 
+    if is_experiment(options.run):
+        print(write_document(absolute_path(options.run), options.to))
+        return EXIT_DONE
     if is_comparison(options.run):
         path, problems = write_comparison_report(RunDirectory(options.run), options.to)
     else:

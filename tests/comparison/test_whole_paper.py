@@ -77,6 +77,8 @@ def test_all_parts_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     code = main(["compare", "paper", "--out", str(tmp_path / "paper"), *folders])
 
     assert code == EXIT_DONE
+    assert main(["report", str(tmp_path / "paper"), "--to", str(tmp_path / "sent.html")]) == EXIT_DONE
+    assert (tmp_path / "sent.html").read_text().count("data:image/png;base64,") == 4
     document = (tmp_path / "paper" / "paper.md").read_text()
     assert "Not finished" not in document
     for name, cells in (("table3", 4), ("table4", 4), ("figure4", 10)):

@@ -11,7 +11,7 @@ from typing import Any
 
 from rcdp_hpc.comparison.paper.effect import EffectRun
 from rcdp_hpc.comparison.paper.parts import Part, Picture, Words
-from rcdp_hpc.comparison.paper.scale import Scale
+from rcdp_hpc.comparison.paper.scale import SETTINGS, Scale
 from rcdp_hpc.comparison.paper.settings import FOLDS, TABLES, TITLES
 from rcdp_hpc.comparison.paper.sizes import FILE as SIZES
 from rcdp_hpc.comparison.paper.tables import (
@@ -57,24 +57,38 @@ class Chapter:
     parts: list[Part]
 
 
-def write_document(folder: Path, scale: Scale, seeds: Sequence[int]) -> Path:
+def is_experiment(folder: Path) -> bool:
+    """Return whether a folder is that of ``rcdp compare paper``."""
+    return (folder / SETTINGS).exists()
+
+
+def write_document(folder: Path, to: Path | None = None) -> Path:
     """Write ``paper.md`` and ``paper.html`` from the finished parts, and return the path of the latter.
 
     Parameters
     ----------
     folder : Path
         Folder of the experiment.
-    scale : Scale
-    seeds : sequence of int
+    to : Path, optional
+        The HTML file to write instead of both files in the folder.
     """
-    chapters = [Chapter("settings", "What was asked", [Words(_about(scale, seeds))]), *_chapters(folder)]
+    recorded = read_sealed(folder / SETTINGS, f"Choose another --out, or remove {folder}.")
+    seeds = recorded.pop("seeds")
+    chapters = [Chapter("settings", "What was asked", [Words(_about(Scale.from_json(recorded), seeds))])]
+    chapters += _chapters(folder)
+    sections = [Section(chapter.key, chapter.title, partial(_html, chapter)) for chapter in chapters]
+    page = folder / PAGE if to is None else to
+    write_text(page, render(TITLE, f"{folder} · written {moment(time.time())}", sections))
+    if to is None:
+        write_text(folder / DOCUMENT, _markdown(chapters))
+    return page
+
+
+def _markdown(chapters: Sequence[Chapter]) -> str:
     texts = [f"# {TITLE}"]
     for chapter in chapters:
         texts += [f"## {chapter.title}", *filter(None, (part.markdown() for part in chapter.parts))]
-    write_text(folder / DOCUMENT, "\n\n".join(texts) + "\n")
-    sections = [Section(chapter.key, chapter.title, partial(_html, chapter)) for chapter in chapters]
-    write_text(folder / PAGE, render(TITLE, f"{folder} · written {moment(time.time())}", sections))
-    return folder / PAGE
+    return "\n\n".join(texts) + "\n"
 
 
 def _html(chapter: Chapter) -> Any:

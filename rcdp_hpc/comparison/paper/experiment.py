@@ -15,7 +15,7 @@ from rcdp_hpc.comparison.paper.document import RESULTS, write_document
 from rcdp_hpc.comparison.paper.effect import run_effects
 from rcdp_hpc.comparison.paper.loss_curves import run_table2
 from rcdp_hpc.comparison.paper.pictures import draw_folds, draw_losses_of, draw_use
-from rcdp_hpc.comparison.paper.scale import Scale
+from rcdp_hpc.comparison.paper.scale import SETTINGS, Scale
 from rcdp_hpc.comparison.paper.settings import (
     TABLES,
     TITLES,
@@ -37,7 +37,6 @@ from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 log = logging.getLogger(__name__)
 
 GIB = 2**30
-SETTINGS = "experiment.json"
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ def _run_part(experiment: Experiment, number: int) -> str:
 
 
 def _write(experiment: Experiment) -> str:
-    return write_document(experiment.folder, experiment.scale, experiment.seeds).name
+    return write_document(experiment.folder).name
 
 
 def _methods(data: str, experiment: Experiment) -> None:

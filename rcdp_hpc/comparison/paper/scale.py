@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 GIB = 2**30
+# The record of an experiment's settings, in its folder.
+SETTINGS = "experiment.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class Scale:
     def as_json(self) -> dict[str, Any]:
         """Return the sizes as a JSON object."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Scale:
+        """Return the sizes that `as_json` returned as an object."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+        }
+        return cls(**values)
 
 
 QUICK = Scale(
