@@ -76,8 +76,8 @@ class Scale:
 QUICK = Scale(
     name="quick",
     population=4,
-    generations=3,
-    candidate_epochs=2,
+    generations=4,
+    candidate_epochs=5,
     candidate_rows=1500,
     judging_rows=1000,
     mnist_samples=7000,
