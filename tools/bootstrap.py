@@ -822,7 +822,7 @@ def install_wheel(setup: Setup, wheel: Path) -> None:
 def install_package(setup: Setup) -> str:
     """Install this package."""
     # --no-build-isolation uses the tools of the build-tools step instead of another download.
-    extras = ("horovod" if setup.horovod else "torch", "report", "sources", "tensorboard", "dev", "docs")
+    extras = ("horovod" if setup.horovod else "torch", "report", "sources", "tensorboard", "export", "dev", "docs")
     setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[{','.join(extras)}]")
     return f"editable, with the extras {', '.join(extras)}"
 
