@@ -32,7 +32,7 @@ from rcdp_hpc.comparison.data import data_name
 from rcdp_hpc.comparison.finish import failed_cells, finish
 from rcdp_hpc.comparison.plan import make_plan
 from rcdp_hpc.comparison.results import FILE, TIMINGS_FILE, Comparison, LeftOut
-from rcdp_hpc.comparison.settings import recorded_settings, refuse_other_comparison, with_search
+from rcdp_hpc.comparison.settings import adds_seeds, recorded_settings, refuse_other_comparison, with_search
 from rcdp_hpc.comparison.workers import CompareOptions, run_on_groups, run_one_cell
 from rcdp_hpc.config import Config, to_tree
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
@@ -73,7 +73,8 @@ def compare(
 
     All methods evaluate the same number of candidates, ``search.population`` x ``search.generations``. Validation rows
     choose, and the test rows are predicted once for each cell. Cells that are done are not repeated, one that was
-    stopped or killed is resumed, and one that failed is tried again.
+    stopped or killed is resumed, and one that failed is tried again. ``compare.seeds`` may have further seeds than
+    before; their cells are added.
 
     Each rank works on cells of its own, or groups of ``compare.group_ranks`` ranks do.
 
@@ -167,7 +168,11 @@ def _planned(config: Config, run: RunDirectory, options: CompareOptions) -> Comp
     """Return the recorded plan of a comparison; without cells so far, make and record a plan of these settings."""
     if run.plan.exists() and any(run.path.glob("cells/*/shards")):
         content = read_sealed(run.plan, "Start over with --restart.")
-        refuse_other_comparison(run.path, content["settings"], config)
+        # A task of a job array has a cell's number, which would be that of another cell with further seeds.
+        refuse_other_comparison(run.path, content["settings"], config, further_seeds=not options.cell)
+        if adds_seeds(content["settings"], config):
+            log.info("the comparison is repeated with further seeds: compare.seeds = %s", config.compare.seeds)
+            write_sealed(run.plan, {**content, "settings": recorded_settings(config)})
         plan = make_plan(config, tuple(LeftOut(**one) for one in content["left_out"]))
         return Comparing(config, run, plan, facts_from_json(content["facts"]))
     facts = facts_of(config, run, data_name(config, make_plan(config).cells[0]), options.stage.arrays)

@@ -83,9 +83,33 @@ def recorded_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def refuse_other_comparison(where: Path, recorded: dict[str, Any], config: Config) -> None:
-    """Raise an `InputError` that names the keys if a comparison was begun with other settings."""
+def adds_seeds(recorded: dict[str, Any], config: Config) -> bool:
+    """Return whether the settings repeat a comparison that was begun with the recorded ones with further seeds.
+
+    The seeds so far come first: they keep their cells, and the first one decides what a single run has.
+    """
+    if config.compare.folds or recorded["compare"]["folds"]:
+        return False
+    old, new = recorded["compare"]["seeds"] or [recorded["run"]["seed"]], config.compare.seeds
+    return len(new) > len(old) and new[: len(old)] == old
+
+
+def refuse_other_comparison(where: Path, recorded: dict[str, Any], config: Config, further_seeds: bool = False) -> None:
+    """Raise an `InputError` that names the keys if a comparison was begun with other settings.
+
+    Parameters
+    ----------
+    where : Path
+        Folder of the comparison, for the message.
+    recorded : dict
+        As `recorded_settings` returned them.
+    config : Config
+    further_seeds : bool
+        Whether seeds may be added (`adds_seeds`).
+    """
     old, new = flatten(recorded), flatten(recorded_settings(config))
+    if further_seeds and adds_seeds(recorded, config):
+        old["compare.seeds"] = new["compare.seeds"]
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if not changed:
         return

@@ -289,12 +289,30 @@ def test_a_comparison_is_not_continued_with_other_settings(seeds):
     out, _ = seeds
     before = (out / FILE).read_bytes()
     for change, message in (
-        ("compare.seeds=1,2,3", r"compare\.seeds \(\[1, 2\] -> \[1, 2, 3\]\)"),
+        ("compare.seeds=1", r"compare\.seeds \(\[1, 2\] -> \[1\]\)"),
+        ("compare.seeds=2,1,3", r"compare\.seeds \(\[1, 2\] -> \[2, 1, 3\]\)"),
         ("training.epochs=7", r"training\.epochs \(60 -> 7\)"),
     ):
         with pytest.raises(InputError, match=message):
             compared(out, "Means,NoisyMeans,FailsWithSeed2", "compare.seeds=1,2", change)
     assert (out / FILE).read_bytes() == before
+
+
+def test_further_seeds_are_added(seeds, tmp_path, monkeypatch):
+    monkeypatch.setenv("MENDED", "1")
+    compared(tmp_path, "Means,FailsWithSeed2")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*/cell.json")}
+    # A task of a job array must not take another cell than the array has under its number.
+    with pytest.raises(InputError, match=r"compare\.seeds \(\[\] -> \[1, 2\]\)"):
+        compared(tmp_path, "Means,FailsWithSeed2", "compare.seeds=1,2", cell=1)
+    found = compared(tmp_path, "Means,FailsWithSeed2", "compare.seeds=1,2")
+    assert [one.done for one in found.summaries] == [2, 2]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    at_once = tmp_path / "at_once"
+    compared(at_once, "Means,FailsWithSeed2", "compare.seeds=1,2")
+    assert (at_once / FILE).read_bytes() == (tmp_path / FILE).read_bytes()
+    with pytest.raises(InputError, match="the comparison was begun with other settings"):
+        compared(tmp_path, "Means,FailsWithSeed2")
 
 
 def test_a_folder_has_one_comparison_and_no_run(seeds, tmp_path):

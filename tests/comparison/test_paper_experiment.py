@@ -77,15 +77,17 @@ def test_a_failed_cell_ends_the_experiment_after_all_parts(
     assert (tmp_path / "out" / "paper.md").exists()
 
 
-def test_other_seeds_or_another_scale_in_the_same_folder_are_refused(
+def test_seeds_may_be_added_and_other_settings_are_refused(
     folders: DataFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiment, "PARTS", ())
     run(folders, tmp_path / "out")
     run(folders, tmp_path / "out")
 
-    with pytest.raises(InputError, match=r"has an experiment with seeds = \[1\], not \[1, 2\]"):
-        run(folders, tmp_path / "out", seeds=(1, 2))
+    run(folders, tmp_path / "out", seeds=(1, 2))
+    for seeds in ((1,), (2, 1, 3)):
+        with pytest.raises(InputError, match=r"has an experiment with seeds = \[1, 2\], not"):
+            run(folders, tmp_path / "out", seeds=seeds)
     with pytest.raises(InputError, match="has an experiment with name = quick, not full"):
         run(folders, tmp_path / "out", scale=FULL)
 

@@ -99,7 +99,8 @@ def compare_paper(
 ) -> Path:
     """Make the tables 3 to 6 and the figures 3 and 4 of the paper. Collective.
 
-    Finished parts are not repeated; a part that was stopped or killed is resumed.
+    Finished parts are not repeated; a part that was stopped or killed is resumed. With further seeds than before, the
+    tables get their cells.
 
     Parameters
     ----------
@@ -157,6 +158,10 @@ def _begin(experiment: Experiment) -> None:
         write_sealed(path, settings)
         return
     recorded = read_sealed(path, f"Choose another --out, or remove {experiment.folder}.")
+    seeds = recorded.get("seeds", [])
+    if len(seeds) < len(experiment.seeds) and settings["seeds"][: len(seeds)] == seeds:
+        recorded = {**recorded, "seeds": settings["seeds"]}
+        write_sealed(path, recorded)
     for name, value in settings.items():
         if recorded.get(name) != value:
             raise InputError(
