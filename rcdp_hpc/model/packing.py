@@ -1,4 +1,4 @@
-"""How the tensors of a small model are stored: with fewer bits for a value, and without their zeros. Needs NumPy only."""
+"""How the tensors of a small model are stored: fewer bits for a value, and no zeros. Needs NumPy only."""
 
 from __future__ import annotations
 
