@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rcdp_hpc.cli.checks import check_output_file, check_output_folder, check_reachable, existing_run
 from rcdp_hpc.cli.code import settle_code
@@ -22,6 +23,7 @@ from rcdp_hpc.config import (
     STAGES,
     Config,
     commented_toml,
+    flatten,
     load_config,
     parse_overrides,
     to_tree,
@@ -101,7 +103,9 @@ def _check_paths(options: argparse.Namespace) -> None:
             check_reachable(value)
     if getattr(options, "out", None) is not None:
         check_output_folder("--out", options.out)
-    if getattr(options, "to", None) is not None:
+    if options.command == "compress":
+        check_output_folder("--to", options.to)
+    elif getattr(options, "to", None) is not None:
         check_output_file("--to", options.to)
     if getattr(options, "picture", None) is not None:
         check_output_file("--picture", options.picture, (".png",))
@@ -332,6 +336,31 @@ def _predict_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     return EXIT_DONE
 
 
+def _compress(options: argparse.Namespace) -> int:
+    signals.install()
+    return run_on_all_ranks(partial(_compress_on_ranks, options), _stall_seconds(options.run), options.quiet)
+
+
+def _compress_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline.compression import compress
+
+    signals.raise_if_stopped_before(comm)
+
+    def changes() -> dict[str, Any]:
+        run = RunDirectory(options.run)
+        settle_code(run.config(), run.config_file, False, options.set, options.allow_code)
+        epochs = {"training.epochs": options.epochs} if options.epochs else {}
+        return {**epochs, **flatten(parse_overrides(options.set))}
+
+    result = compress(
+        options.run, options.to, comm, keep=options.keep, unit=options.unit, bits=options.bits, distil=options.distil,
+        changes=run_on_root(comm, changes), allow_code=options.allow_code, progress=not options.quiet,
+    )  # fmt: skip
+    if comm.is_root and not options.quiet:
+        print("\n" + "\n".join(result.lines()), flush=True)
+    return EXIT_DONE
+
+
 def _verify(options: argparse.Namespace) -> int:
     return run_on_all_ranks(partial(_verify_on_ranks, options), _stall_seconds(options.run))
 
@@ -468,6 +497,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "crossvalidate": _crossvalidate,
     "compare": _compare,
     "predict": _predict,
+    "compress": _compress,
     "verify": _verify,
     "status": _status,
     "report": _report,
@@ -480,7 +510,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "completion": _completion,
 }
 # Commands that stop with a checkpoint after a signal. The others end at once.
-WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate", "compare")
+WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate", "compare", "compress")
 # Commands that only rank 0 runs.
 FOR_RANK_0 = ("status", "report", "submit", "plan", "inspect", "init", "config", "completion")
 # Commands whose result is their output.

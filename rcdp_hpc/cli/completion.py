@@ -23,6 +23,9 @@ ValueKind = Literal["nothing", "file", "folder", "configuration", "setting", "te
 # Kind of completion for each metavar of the help.
 _BY_METAVAR: Mapping[str, ValueKind] = {
     "RUN": "folder",
+    "NEW": "folder",
+    "UNIT": "word",
+    "BITS": "word",
     "FILE": "file",
     "SAMPLES": "file",
     "CONFIG": "configuration",

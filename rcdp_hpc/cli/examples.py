@@ -55,6 +55,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp predict runs/mine new.npz --to labels.txt --format csv", "choose the format by name"),
         ("mpirun -n 4 rcdp predict runs/mine new.npz --to labels.npz", "many samples on 4 ranks"),
     ),
+    "compress": (
+        ("rcdp compress runs/mine --to runs/small --keep 0.1", "a tenth of the weights, trained again"),
+        ("rcdp compress runs/mine --to runs/small --bits 8", "weights of 8 bits"),
+    ),
     "verify": (("rcdp verify runs/mine", "check the shards of a run"),),
     "status": (
         ("rcdp status runs/mine", "the stages of a run"),

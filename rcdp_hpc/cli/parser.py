@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from rcdp_hpc.cli.code import add_allow_code
 from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.choices import USER_CLASS
+from rcdp_hpc.config.choices.compression import BITS, UNITS
 from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS, suffixes_text
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
@@ -168,6 +170,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    """Return a share above 0 and at most 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share above 0 and at most 1, as in 0.1")
+    return share
+
+
 def _output_format(text: str) -> str:
     """Return the name of an output format, checked."""
     try:
@@ -255,6 +268,7 @@ def _add_compare(commands: Any) -> None:
 
 def _add_tools(commands: Any) -> None:
     _add_predict(commands)
+    _add_compress(commands)
     _add_run(_add(commands, "verify", "check all checksums, counts and class proportions of the shards"))
     status = _add(commands, "status", "show results or progress of each stage, and the next command")
     status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
@@ -325,6 +339,36 @@ def _add_predict(commands: Any) -> None:
     )
     add_allow_code(predict)
     predict.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+
+
+def _add_compress(commands: Any) -> None:
+    parser = _add(commands, "compress", "make a smaller model of a trained one, in a new run directory")
+    _add_run(parser)
+    parser.add_argument("--to", type=path, required=True, metavar="NEW", help="the run directory of the smaller model")
+    parser.add_argument(
+        "--keep",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the weights or units that are left, as in 0.1",
+    )
+    parser.add_argument(
+        "--unit", choices=UNITS, default="weights", metavar="UNIT",
+        help=f"what is removed: {', '.join(UNITS)}; default: weights",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bits", type=int, choices=BITS, default=32, metavar="BITS",
+        help="bits of a stored weight: 32, or 8 for integers with a scale for each channel",
+    )  # fmt: skip
+    parser.add_argument(
+        "--distil", action="store_true", help="train a model, smaller by --set, on the outputs of the old one"
+    )
+    parser.add_argument(
+        "--epochs", type=count, default=0, metavar="N", help="epochs of the training; default: those of RUN"
+    )
+    _add_set(parser)
+    add_allow_code(parser)
+    parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 
 def _add_submit(commands: Any) -> None:

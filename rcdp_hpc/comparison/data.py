@@ -6,20 +6,16 @@ The run directories of the cells have a link to the shards, whose checksums are 
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.comparison.plan import PlannedCell
 from rcdp_hpc.comparison.settings import config_of_data, config_of_extractor
 from rcdp_hpc.config import Config, DataFacts
-from rcdp_hpc.data.shards.index import load_index
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.pipeline.linked_shards import link_shards
 from rcdp_hpc.pipeline.stages import StageOptions, run_with_options
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
-from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -66,26 +62,7 @@ def train_extractor(
 
 def link_data(config: Config, run: RunDirectory, cell: PlannedCell, place: RunDirectory) -> dict[str, Any]:
     """Give a run directory the shards of a cell, as a link; return the settings that prepared them."""
-    source = data_directory(run, data_name(config, cell))
-    with os_errors_explained(place.shards):
-        place.path.mkdir(parents=True, exist_ok=True)
-        target = os.path.relpath(source.shards, place.path)
-        if not place.shards.is_symlink() or os.readlink(place.shards) != target:
-            _replace_link(place.shards, target)
-        state = place.state_file("prepare")
-        if not state.exists():
-            state.parent.mkdir(exist_ok=True)
-            content = source.state_file("prepare").read_bytes()
-            write_atomic(state, lambda file: file.write(content))
-    settings: dict[str, Any] = load_index(source.shards)["settings"]
-    return settings
-
-
-def _replace_link(link: Path, target: str) -> None:
-    if link.exists() and not link.is_symlink():
-        raise InputError(f"{link}: is not a link to the data of the comparison. Move it away.")
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
+    return link_shards(data_directory(run, data_name(config, cell)), place, "the comparison")
 
 
 def data_seconds(run: RunDirectory) -> dict[str, dict[str, float]]:

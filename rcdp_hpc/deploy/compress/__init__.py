@@ -1,0 +1,1 @@
+"""The steps of ``rcdp compress``; `rcdp_hpc.pipeline.compression` chooses among them."""
