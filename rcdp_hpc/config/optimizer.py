@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rcdp_hpc.config.choices import LOSSES, OPTIMIZERS, SCHEDULES
-from rcdp_hpc.config.section import Section
+from rcdp_hpc.config.section import PATH, Section, one_or_several
 
 
 class LossSection(Section):
@@ -26,6 +26,21 @@ class LossSection(Section):
     class_weights: Literal["none", "balanced"] = Field(
         "none",
         description="weight of a row in the loss",
+    )
+    teacher: Annotated[list[str], BeforeValidator(one_or_several)] = Field(
+        default_factory=list,
+        description="model.pt or run directory of a trained model whose probabilities the training imitates "
+        "(distillation); of several models the mean; [] is none",
+        json_schema_extra=PATH,
+    )
+    teacher_weight: float = Field(
+        0.9, gt=0, le=1, description="weight a of the teacher: the loss is (1 - a) loss.kind + a T^2 KL (loss.teacher)"
+    )
+    teacher_temperature: float = Field(
+        4.0,
+        ge=1,
+        le=100,
+        description="temperature T, by which scores are divided before the teacher is imitated (loss.teacher)",
     )
     l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on the weight matrices (with l2: elastic net)")
     l2: float = Field(

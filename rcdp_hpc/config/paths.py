@@ -40,14 +40,18 @@ def with_absolute_paths(config: Config) -> Config:
     A run directory is used again from other working directories, so it records absolute paths.
     """
     for key in marked_keys("path"):
-        refuse_special(_value(config, key.split(".")) or ".", f"{key} =")
+        for path in _paths(config, key.split(".")):
+            refuse_special(path, f"{key} =")
         config = _with_absolute(config, key.split("."))
     return config
 
 
-def _value(section: BaseModel, names: Sequence[str]) -> str:
+def _paths(section: BaseModel, names: Sequence[str]) -> list[str]:
+    """Return the paths that a key names: one, or those of a list."""
     value = getattr(section, names[0])
-    return _value(value, names[1:]) if len(names) > 1 else os.path.expanduser(str(value or ""))
+    if len(names) > 1:
+        return _paths(value, names[1:])
+    return [os.path.expanduser(str(one)) for one in (value if isinstance(value, list) else [value]) if one]
 
 
 def _with_absolute(section: Model, names: Sequence[str]) -> Model:
@@ -55,7 +59,12 @@ def _with_absolute(section: Model, names: Sequence[str]) -> Model:
     value = getattr(section, name)
     if not value:
         return section
-    changed = _with_absolute(value, inner) if inner else _recordable(name, absolute_path(value))
+    if inner:
+        changed = _with_absolute(value, inner)
+    elif isinstance(value, list):
+        changed = [_recordable(name, absolute_path(one)) for one in value]
+    else:
+        changed = _recordable(name, absolute_path(value))
     return section if changed == value else section.model_copy(update={name: changed})
 
 

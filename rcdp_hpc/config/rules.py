@@ -14,6 +14,7 @@ from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choic
 from rcdp_hpc.config.optimizer import LossSection
 from rcdp_hpc.config.search import DIMENSION_KEYS, RangeSection
 from rcdp_hpc.config.section import Section
+from rcdp_hpc.config.training import TrainingSection
 
 if TYPE_CHECKING:
     from rcdp_hpc.config.root import Config
@@ -310,6 +311,37 @@ TRAINING = (
             ),
             ("on_nan", "skip", "ranks that step by themselves cannot agree on a step to skip"),
         )
+    ),
+    Rule(
+        "loss.teacher",
+        lambda c: bool(c.loss.teacher),
+        f"another readout.kind than {_listed(SOLVED)}",
+        lambda c: c.readout.trained,
+        "a solved readout minimises the squared error, and no gradient step imitates a teacher",
+    ),
+    Rule(
+        "loss.teacher",
+        lambda c: bool(c.loss.teacher),
+        "another loss.kind than 'eq12'",
+        lambda c: c.loss.kind != "eq12",
+        "the softmax of the scores imitates the teacher's probabilities, and eq. 12 drives the scores to the targets",
+    ),
+    *(
+        Rule(
+            key,
+            lambda c, key=key: _value(c, key) != _value(LossSection(), key.partition(".")[2]),  # type: ignore[misc]
+            "loss.teacher, a trained model",
+            lambda c: bool(c.loss.teacher),
+            "without a teacher it has no effect",
+        )
+        for key in ("loss.teacher_weight", "loss.teacher_temperature")
+    ),
+    Rule(
+        "training.weight_bits",
+        lambda c: c.training.weight_bits != TrainingSection().weight_bits,
+        f"another readout.kind than {_listed(SOLVED)}",
+        lambda c: c.readout.trained,
+        "a solved readout has no forward passes that could round its weights (rcdp compress --bits 8 rounds them)",
     ),
     Rule(
         "training.stop_seconds",

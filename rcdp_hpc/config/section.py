@@ -22,3 +22,8 @@ def positive_entries(values: list[float]) -> list[float]:
     if min(values, default=1.0) <= 0:
         raise ValueError("every entry must be above 0")
     return values
+
+
+def one_or_several(value: Any) -> Any:
+    """Return a list with a text as its only entry, none for an empty text; other values unchanged."""
+    return ([value] if value else []) if isinstance(value, str) else value

@@ -50,6 +50,11 @@ class TrainingSection(Section):
         "fp32",
         description="number format of the network's products in training; the weights stay float32",
     )
+    weight_bits: Literal[32, 8] = Field(
+        32,
+        description="bits of a weight of the trained network; 8 trains with weights that are rounded in each forward "
+        "pass, and writes the rounded ones",
+    )
     tensorboard: bool = Field(
         False,
         description="also write the metrics for TensorBoard (needs the extra tensorboard)",

@@ -450,7 +450,7 @@ def _train(context: StageContext, options: StageOptions) -> dict[str, Any]:
     from rcdp_hpc.training.stage import train as train_stage
 
     with unchanged_random_state():
-        result = train_stage(context)
+        result = train_stage(context, options.allow_code)
     if context.config.has_search:
         agree_on_root(context.comm, lambda: write_text(context.run.trained_config, commented_toml(context.config)))
     return result

@@ -40,6 +40,7 @@ from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Batch, Stepper, StepResult
+from rcdp_hpc.training.teacher import TeacherTargets
 from rcdp_hpc.training.training_checkpoint import ReplicaState, TrainerState
 from rcdp_hpc.training.validation import validate
 
@@ -74,6 +75,8 @@ class Trainer:
         For metrics and agreement between ranks.
     parallel : Strategy
         What the ranks sum, and the engine that sums it.
+    teacher : TeacherTargets, optional
+        Probabilities of another model that the training imitates.
 
     Attributes
     ----------
@@ -101,6 +104,7 @@ class Trainer:
         plan: BatchPlan,
         comm: Communicator,
         parallel: Strategy,
+        teacher: TeacherTargets | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
@@ -110,6 +114,7 @@ class Trainer:
         self.comm = comm
         self.parallel = parallel
         self.network = network
+        self.teacher = teacher
         self.labels = train.labels.cpu().numpy()
         self.position = Position()
         self.steps = math.ceil(plan.steps / config.training.accumulate)
@@ -151,7 +156,7 @@ class Trainer:
         self.gradient_norms = GradientNorms(network) if config.training.gradient_norms else None
         self.stepper = Stepper(
             config, self.seed, network, self.optimizer, self.objective, self.train, self.parallel, mixup,
-            self.gradient_norms,
+            self.gradient_norms, self.teacher,
         )  # fmt: skip
         self.average = MovingAverage(network, config.optimizer.ema) if config.optimizer.ema else None
         self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())

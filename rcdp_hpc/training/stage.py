@@ -36,10 +36,9 @@ from rcdp_hpc.training.checks import (
 )
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.summary_table import summary_table
-from rcdp_hpc.training.partition.batches import partitions_for, resumed_partitions
+from rcdp_hpc.training.partition.batches import BatchPlan, partitions_for, resumed_partitions
 from rcdp_hpc.training.partition.load_balance import rows_by_speed
 from rcdp_hpc.training.partition.rows import (
-    PlanFor,
     agree_on_speeds,
     plan_batches,
     refuse_large_batch,
@@ -53,13 +52,14 @@ from rcdp_hpc.training.solve.ridge import baseline_of
 from rcdp_hpc.training.solve.solve_stage import refuse_other_readout, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
 from rcdp_hpc.training.states.placement import place_states
+from rcdp_hpc.training.teacher import TeacherTargets, teacher_targets
 from rcdp_hpc.training.threads import threads_of_rank
 from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
 log = logging.getLogger(__name__)
 
 
-def train(context: StageContext) -> dict[str, Any]:
+def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     """Train the readout on all ranks, from the last checkpoint if there is one.
 
     Parameters
@@ -67,6 +67,8 @@ def train(context: StageContext) -> dict[str, Any]:
     context : StageContext
         Its configuration has the best candidate of the search. Shards are read from its run directory; checkpoints,
         metrics and the model are written there.
+    allow_code : bool
+        Import classes that only the model file of a teacher names.
 
     Returns
     -------
@@ -107,7 +109,9 @@ def train(context: StageContext) -> dict[str, Any]:
         with staged_if_configured(config, comm, shards, plan_for):
             session.shards = undamaged_shards(config, comm, run, shards, saved, plan_for)
             session.learned = learn_extractor(config, comm, run, session.shards, reservoir)
-            trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
+            plan = plan_for(session.shards.rows("train"))
+            teacher = teacher_targets(config, comm, run, session.shards, plan, saved is not None, allow_code)
+            trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan, teacher)
             session.shards.close()
         session.begin(trainer, saved)
         session.run_to_the_end()
@@ -234,9 +238,9 @@ def _prepare_trainer(
     shards: ShardReader,
     parallel: Strategy,
     reservoir: StateSource,
-    plan_for: PlanFor,
+    plan: BatchPlan,
+    teacher: TeacherTargets | None,
 ) -> Trainer:
-    plan = plan_for(shards.rows("train"))
     refuse_large_batch(config, plan)
     partitions = [plan.partition_bounds(partition) for partition in plan.local_partitions]
     validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.rank_speeds)
@@ -246,7 +250,9 @@ def _prepare_trainer(
         comm,
         lambda: build_network(config, shards.sample_shape, reservoir, classes, config.run.seed, parallel),
     )
-    trainer = Trainer(config, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel)
+    trainer = Trainer(
+        config, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel, teacher
+    )
     trainer.show_progress = comm.is_root and config.run.progress
     has_baseline = config.training.baseline and run_on_root(comm, partial(_has_baseline, run))
     if config.training.baseline and config.extractor.trained:

@@ -17,11 +17,13 @@ from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.parallel.statistics import running_statistics
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, first_in_forward
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
+from rcdp_hpc.training.optim.fake_quantization import rounded_weights
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.loss_scale import LossScale
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.states.cache import CachedStates
+from rcdp_hpc.training.teacher import TeacherTargets
 
 HALF_PRECISION_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,12 +41,15 @@ class Batch:
         Random numbers of these rows.
     mixed : tuple of torch.Tensor, optional
         With mixup: labels of the partners, int64, and share of each row itself, float32, both of shape (rows,).
+    teacher : torch.Tensor, shape (rows, classes), optional
+        With a teacher: its probabilities at ``loss.teacher_temperature``, mixed like the states.
     """
 
     states: torch.Tensor
     labels: torch.Tensor
     draw: SampleRng
     mixed: tuple[torch.Tensor, torch.Tensor] | None
+    teacher: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,6 +95,8 @@ class Stepper:
         Chooses the partner of each row.
     gradient_norms : GradientNorms, optional
         Measures the gradients of each step.
+    teacher : TeacherTargets, optional
+        The probabilities that the training imitates.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class Stepper:
         parallel: Strategy,
         mixup: Mixup | None = None,
         gradient_norms: GradientNorms | None = None,
+        teacher: TeacherTargets | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
@@ -113,6 +121,7 @@ class Stepper:
         self.parallel = parallel
         self.mixup = mixup
         self.gradient_norms = gradient_norms
+        self.teacher = teacher
         self.statistics = running_statistics(network)
         self.scale = LossScale(config.training.precision == "fp16")
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
@@ -122,11 +131,15 @@ class Stepper:
         states, labels = self.train.batch(rows)
         draw = SampleRng(self.seed, epoch, self.train.numbers_of(rows))
         mixed = None
+        teacher = self.teacher.of(self.train.numbers_of(rows)) if self.teacher else None
         if self.mixup:
             partners, shares = self.mixup.pairs(draw, rows + self.train.first)
             others, other_labels = self.train.batch(partners - self.train.first)
             states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
-        return Batch(states, labels, draw, mixed)
+            if self.teacher and teacher is not None:
+                numbers = self.train.numbers_of(partners - self.train.first)
+                teacher = teacher.lerp(self.teacher.of(numbers), 1 - shares[:, None])
+        return Batch(states, labels, draw, mixed, teacher)
 
     def step(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
         """Update the weights once.
@@ -199,12 +212,14 @@ class Stepper:
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
         scores = self.scores(batch.states, batch.draw)
-        return scores, self.objective.sum(scores, batch.labels, batch.mixed)
+        return scores, self.objective.sum(scores, batch.labels, batch.mixed, batch.teacher)
 
     def scores(
         self, states: torch.Tensor, draw: SampleRng | None = None, network: nn.Module | None = None
     ) -> torch.Tensor:
         """Return the scores of a network, float32, with products in the number format of ``training.precision``.
+
+        With ``training.weight_bits = 8`` they are those of the rounded weights, also in the validation.
 
         Parameters
         ----------
@@ -216,8 +231,13 @@ class Stepper:
         """
         halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
         with torch.autocast(states.device.type, dtype=halved, enabled=halved is not None):
-            scores: torch.Tensor = (network or self.network)(states, draw)
+            scores: torch.Tensor = self._forward(network or self.network, states, draw)
         return scores.float()
+
+    def _forward(self, network: nn.Module, states: torch.Tensor, draw: SampleRng | None) -> Any:
+        if self.config.training.weight_bits != 8:
+            return network(states, draw)
+        return torch.func.functional_call(network, rounded_weights(network), (states, draw))
 
     def _find_fault(self, batches: Sequence[Batch]) -> Finding:
         findings = [self._find_in(batch) for batch in self._nonempty(batches)]

@@ -291,7 +291,13 @@ def test_every_path_of_a_configuration_becomes_absolute(tmp_path, monkeypatch):
             load_config("digits", ["search.generations=0", *(f"{key}={typed}" for key in keys)])
         )
         flat = flatten(to_tree(config))
-        assert {flat[key] for key in keys} == {str(absolute)}
+        assert {"".join(flat[key]) for key in keys} == {str(absolute)}
+
+
+def test_a_list_of_paths_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(load_config("digits", ["loss.teacher=[a, /b/model.pt]"]))
+    assert config.loss.teacher == [str(tmp_path / "a"), "/b/model.pt"]
 
 
 def test_a_key_that_sounds_like_a_path_is_marked_as_one():

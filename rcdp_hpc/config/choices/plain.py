@@ -376,6 +376,13 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "training.weight_bits",
+        (
+            Choice(32, "float32"),
+            Choice(8, "integers from -127 to 127 and a scale for each output channel; biases and norms stay float32"),
+        ),
+    ),
+    ChoiceTable(
         "extractor.kernel_inputs",
         (
             Choice("values", "the values of the series"),

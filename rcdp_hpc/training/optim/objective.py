@@ -10,6 +10,7 @@ from torch.nn import functional
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.losses import load_loss
+from rcdp_hpc.training.optim.distillation import distillation_loss
 
 Mixed = tuple[torch.Tensor, torch.Tensor]
 
@@ -21,6 +22,9 @@ class Objective:
     "balanced"`` the weight N / (C n_c) of row i's class c: N training rows, C classes, n_c rows of class c. The target
     is the one-hot label, smoothed to ``(1 - s) y + s / C`` with s = ``loss.label_smoothing`` (Szegedy et al. 2016).
 
+    For rows with a teacher, l_i is ``(1 - a) l + a T^2 KL`` (`rcdp_hpc.training.optim.distillation`), with a =
+    ``loss.teacher_weight`` and T = ``loss.teacher_temperature``. Validation rows have no teacher.
+
     Parameters
     ----------
     config : Config
@@ -31,13 +35,21 @@ class Objective:
     Raises
     ------
     InputError
-        If ``loss.class_weights = "balanced"`` and a class has no row, or if the loss breaks its contract.
+        If ``loss.class_weights = "balanced"`` and a class has no row, if the loss breaks its contract, or if its link
+        is not the softmax and there is a teacher.
     """
 
     def __init__(self, config: Config, class_counts: NDArray[np.int64]) -> None:
         self.classes = len(class_counts)
         self.smoothing = config.loss.label_smoothing
         self.loss = load_loss(config.loss, self.classes)
+        self.teacher_weight = config.loss.teacher_weight
+        self.temperature = config.loss.teacher_temperature
+        if config.loss.teacher and self.loss.has_own_link:
+            raise InputError(
+                f"loss.teacher needs a loss whose probabilities are the softmax of the scores, and loss.kind = "
+                f"{config.loss.kind!r} has a link of its own: set loss.kind = 'cross_entropy', or remove loss.teacher."
+            )
         self.class_weights: torch.Tensor | None = None
         if config.loss.class_weights == "balanced":
             if not class_counts.all():
@@ -53,7 +65,13 @@ class Objective:
             return torch.ones(len(labels), dtype=torch.float64, device=labels.device)
         return self.class_weights.to(labels.device)[labels]
 
-    def sum(self, scores: torch.Tensor, labels: torch.Tensor, mixed: Mixed | None = None) -> torch.Tensor:
+    def sum(
+        self,
+        scores: torch.Tensor,
+        labels: torch.Tensor,
+        mixed: Mixed | None = None,
+        teacher: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the weighted sum of the loss over rows.
 
         Parameters
@@ -64,6 +82,8 @@ class Objective:
         mixed : (torch.Tensor, torch.Tensor), optional
             For mixed rows: the classes j of their partners, and the share m of each row itself. The target is then
             ``m y_i + (1 - m) y_j``.
+        teacher : torch.Tensor, shape (rows, classes), optional
+            Probabilities of the teacher at the temperature T; mixed like the rows.
         """
         targets = functional.one_hot(labels, self.classes).to(scores.dtype)
         if mixed is not None:
@@ -71,4 +91,7 @@ class Objective:
         if self.smoothing:
             targets = targets * (1 - self.smoothing) + self.smoothing / self.classes
         rows = self.loss(scores, targets)
+        if teacher is not None:
+            imitation = distillation_loss(scores, teacher, self.temperature)
+            rows = (1 - self.teacher_weight) * rows + self.teacher_weight * imitation
         return rows.sum() if self.class_weights is None else (rows * self.weights(labels).to(rows.dtype)).sum()
