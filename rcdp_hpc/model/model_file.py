@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NotRequired, get_args
 
 import torch
 
@@ -25,6 +25,8 @@ from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
 from rcdp_hpc.model.model_data import DataContent, ModelData
+from rcdp_hpc.model.packed_fields import Packed, packed, saves_bytes, unpacked
+from rcdp_hpc.model.packing import Packing, Quantized
 from rcdp_hpc.networks.losses import has_own_link
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kept_steps import input_features
@@ -42,7 +44,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Content(DataContent):
-    """The fields of a model file."""
+    """The fields of a model file. Tensors of `packed` are not in `weights`, `learned` and `matrices`."""
 
     role: Role
     settings: str
@@ -55,6 +57,7 @@ class Content(DataContent):
     learned: Tensors
     matrices: Tensors
     code: dict[str, str]
+    packed: NotRequired[Packed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,9 @@ class ModelFile:
         SHA-256 of each module whose classes the settings name.
     where : str
         The file, for messages.
+    quantized : dict of str to Quantized
+        Tensors that the file has in 8 bits: by their name in `weights`, where they are ``codes * scale`` in float32;
+        those of other fields as ``learned/NAME`` and ``matrices/NAME``.
     """
 
     config: Config
@@ -100,6 +106,7 @@ class ModelFile:
     matrices: ReservoirMatrices | None
     code: dict[str, str]
     where: str = "the model"
+    quantized: dict[str, Quantized] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, remedy: str = TRAIN_AGAIN, role: Role = "model") -> ModelFile:
@@ -117,8 +124,10 @@ class ModelFile:
         ------
         DataDamagedError
             If the file is damaged, or a field does not have the form in which `write` writes it.
+        StageFailedError
+            If the tensors of a packed file need more memory than is available.
         """
-        fields = Fields(str(path), checkpoint.load(path, remedy), remedy)
+        fields, quantized = unpacked(Fields(str(path), checkpoint.load(path, remedy), remedy))
         stored = fields.text("role")
         if stored not in get_args(Role):
             fields.refuse("role", f"one of {', '.join(get_args(Role))}")
@@ -147,6 +156,7 @@ class ModelFile:
             matrices=_matrices(fields, config.reservoir, sample_shape),
             code=_code(fields),
             where=str(path),
+            quantized=quantized,
         )
 
     @staticmethod
@@ -157,6 +167,9 @@ class ModelFile:
         weights: Mapping[str, torch.Tensor],
         learned: Mapping[str, torch.Tensor] | None = None,
         role: Role = "model",
+        *,
+        packing: Packing | None = None,
+        quantized: Mapping[str, Quantized] | None = None,
     ) -> None:
         """Write a model file atomically.
 
@@ -172,6 +185,15 @@ class ModelFile:
         learned : mapping of str to torch.Tensor, optional
             State of an extractor that is fitted before the training.
         role : {"model", "baseline"}
+        packing : Packing, optional
+            How tensors are stored. Default: as they are, or without their zeros if that makes the file clearly smaller.
+        quantized : mapping of str to Quantized, optional
+            Tensors that are stored in these 8-bit codes; names as in the attribute `quantized`.
+
+        Raises
+        ------
+        ValueError
+            If a quantised tensor does not fit the tensor of its name.
         """
         tree, reservoir = to_tree(config), config.reservoir
         settings = {section: tree[section] for section in TRAINING_SECTIONS}
@@ -197,7 +219,16 @@ class ModelFile:
             "matrices": matrices,
             "code": {**shards.index.get("code", {}), **digests_of(code.values())},
         }
-        checkpoint.save(path, content)
+        checkpoint.save(path, _as_stored(content, packing, quantized or {}))
+
+
+def _as_stored(content: Content, packing: Packing | None, quantized: Mapping[str, Quantized]) -> dict[str, Any]:
+    """Return the fields of a file, with packed tensors if asked for, or if that makes the file clearly smaller."""
+    tensors = {"weights": content["weights"], "learned": content["learned"], "matrices": content["matrices"]}
+    if packing is None and not quantized and not saves_bytes(tensors):
+        return {**content}
+    rest, block = packed(tensors, packing or Packing(), quantized)
+    return {**content, **rest, "packed": block}
 
 
 def named_code(config: Config) -> dict[str, str]:
