@@ -361,6 +361,19 @@ def _compress_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     return EXIT_DONE
 
 
+def _export(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline.requirements import require_torch
+
+    require_torch()
+    from rcdp_hpc.deploy.export.export import export
+
+    exported = export(options.run, options.to, check=not options.no_check)
+    for file in exported.files:
+        log.info("wrote %s", file)
+    log.info("%s", exported.summary)
+    return EXIT_DONE
+
+
 def _verify(options: argparse.Namespace) -> int:
     return run_on_all_ranks(partial(_verify_on_ranks, options), _stall_seconds(options.run))
 
@@ -498,6 +511,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "compare": _compare,
     "predict": _predict,
     "compress": _compress,
+    "export": _export,
     "verify": _verify,
     "status": _status,
     "report": _report,
@@ -512,7 +526,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 # Commands that stop with a checkpoint after a signal. The others end at once.
 WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate", "compare", "compress")
 # Commands that only rank 0 runs.
-FOR_RANK_0 = ("status", "report", "submit", "plan", "inspect", "init", "config", "completion")
+FOR_RANK_0 = ("export", "status", "report", "submit", "plan", "inspect", "init", "config", "completion")
 # Commands whose result is their output.
 PRINTERS = ("status", "report", "plan", "inspect", "doctor", "init", "config", "completion")
 # Commands that print a file. Their messages go to stderr.

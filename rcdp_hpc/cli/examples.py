@@ -59,6 +59,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp compress runs/mine --to runs/small --keep 0.1", "a tenth of the weights, trained again"),
         ("rcdp compress runs/mine --to runs/small --bits 8", "weights of 8 bits"),
     ),
+    "export": (("rcdp export runs/mine --to model.npz", "a model for NumPy alone, and its predictor rcdp_predict.py"),),
     "verify": (("rcdp verify runs/mine", "check the shards of a run"),),
     "status": (
         ("rcdp status runs/mine", "the stages of a run"),

@@ -19,6 +19,7 @@ from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.choices import USER_CLASS
 from rcdp_hpc.config.choices.compression import BITS, UNITS
+from rcdp_hpc.config.choices.export_formats import export_suffixes
 from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS, suffixes_text
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
@@ -269,6 +270,7 @@ def _add_compare(commands: Any) -> None:
 def _add_tools(commands: Any) -> None:
     _add_predict(commands)
     _add_compress(commands)
+    _add_export(commands)
     _add_run(_add(commands, "verify", "check all checksums, counts and class proportions of the shards"))
     status = _add(commands, "status", "show results or progress of each stage, and the next command")
     status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
@@ -369,6 +371,14 @@ def _add_compress(commands: Any) -> None:
     _add_set(parser)
     add_allow_code(parser)
     parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+
+
+def _add_export(commands: Any) -> None:
+    export = _add(commands, "export", "write the trained model to a file that runs without this package")
+    export.add_argument("run", type=path, metavar="RUN", help="a run directory, or a model.pt")
+    export.add_argument("--to", type=path, required=True, metavar="FILE", help=f"file to write: {export_suffixes()}")
+    export.add_argument("--no-check", action="store_true", help="do not compare the file with the model on test rows")
+    export.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 
 def _add_submit(commands: Any) -> None:

@@ -1,0 +1,5 @@
+"""From trained models to programs: one module for each kind of part."""
+
+from rcdp_hpc.deploy.export.lowering.lower import lower
+
+__all__ = ["lower"]
