@@ -84,7 +84,7 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     CandidateError
         If the sums are not finite, or not positive definite with this penalty.
     """
-    gram, inverse = _standardised(sums)
+    gram, inverse = standardised_gram(sums)
     gram[np.diag_indices_from(gram)] += penalty * sums.count
     try:
         factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
@@ -93,7 +93,7 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
             f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({error}): add a larger one to "
             "readout.ridge_penalties, and check that the states are finite"
         ) from None
-    weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * _crossed(sums))
+    weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * crossed_sums(sums))
     return RidgeReadout(weights, (sums.y - sums.x @ weights) / sums.count)
 
 
@@ -215,7 +215,7 @@ def score_moments(
     varies = readout.weights != 0
     deviations = np.sqrt(np.maximum(_variances(sums), 0))
     penalised = penalty * sums.count * np.square(varies * readout.weights * deviations[:, None]).sum(axis=0)
-    squares = (readout.weights * _crossed(sums)).sum(axis=0) - penalised
+    squares = (readout.weights * crossed_sums(sums)).sum(axis=0) - penalised
     return sums.y / sums.count, np.sqrt(np.maximum(squares, 0) / sums.count)
 
 
@@ -223,8 +223,16 @@ def _variances(sums: GramSums) -> NDArray[np.float64]:
     return np.asarray(np.diag(sums.xx) / sums.count - np.square(sums.x / sums.count))
 
 
-def _standardised(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the upper triangle of X'X of the standardised features, and 1 / d, which is 0 for a constant feature."""
+def standardised_gram(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the upper triangle of X'X of the standardised features, and 1 / d, which is 0 for a constant feature.
+
+    The rest of the matrix is not defined.
+
+    Raises
+    ------
+    CandidateError
+        If the sums are not finite.
+    """
     if sums.rows == 0:
         raise ValueError("no rows were added")
     sums.flush()
@@ -241,6 +249,6 @@ def _standardised(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float
     return gram, inverse
 
 
-def _crossed(sums: GramSums) -> NDArray[np.float64]:
+def crossed_sums(sums: GramSums) -> NDArray[np.float64]:
     """Return Xc'Yc of the raw features, for sums that are flushed (`GramSums.flush`)."""
     return sums.xy - np.outer(sums.x, sums.y / sums.count)

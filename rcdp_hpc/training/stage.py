@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import torch
 
 from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.config.choices import LOSSES, extractor_choice
@@ -13,6 +17,7 @@ from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.learned_source import load_learned
 from rcdp_hpc.networks.losses import loss_of
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.user_readout_check import check_user_readout
@@ -214,8 +219,41 @@ def _report_other_engine(saved: TrainingCheckpoint, engine: Engine, ranks: int) 
         log.info("resuming with %s a training of %s: %s", now, before, exact)
 
 
-def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
-    """Solve the readout instead of training it."""
+@dataclass(frozen=True)
+class SolvedRows:
+    """What a readout that is solved reads.
+
+    Attributes
+    ----------
+    shards : ShardReader
+    reservoir : StateSource
+        With the part of the extractor that is fixed before the training.
+    plan : BatchPlan
+        Which training rows this rank reads.
+    threads : int
+        Threads of a rank.
+    """
+
+    shards: ShardReader
+    reservoir: StateSource
+    plan: BatchPlan
+    threads: int
+
+
+@contextmanager
+def rows_to_solve(
+    config: Config, comm: Communicator, run: RunDirectory, learned: Mapping[str, torch.Tensor] | None = None
+) -> Iterator[SolvedRows]:
+    """Open the shards of a run and build what computes their states, for the length of the block. Collective.
+
+    Parameters
+    ----------
+    config : Config
+    comm : Communicator
+    run : RunDirectory
+    learned : mapping of str to torch.Tensor, optional
+        State of the part of the extractor that is fixed before the training; by default it is learned.
+    """
     shards = agree(comm, lambda: open_shards(config, run.shards))
     threads = threads_of_rank(config, comm, shards)
     with limit_threads(threads):
@@ -224,11 +262,18 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
         plan_for = partial(plan_batches, config, comm, None, speeds)
         with staged_if_configured(config, comm, shards, plan_for):
             undamaged = undamaged_shards(config, comm, run, shards, None, plan_for)
-            learn_extractor(config, comm, run, undamaged, reservoir)
-            plan = plan_for(undamaged.rows("train"))
-            result = solve_readout(config, comm, run, undamaged, reservoir, plan, threads)
+            if learned is None:
+                learn_extractor(config, comm, run, undamaged, reservoir)
+            else:
+                agree(comm, lambda: load_learned(reservoir, learned))
+            yield SolvedRows(undamaged, reservoir, plan_for(undamaged.rows("train")), threads)
             undamaged.close()
-        return result
+
+
+def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    """Solve the readout instead of training it."""
+    with rows_to_solve(config, comm, run) as rows:
+        return solve_readout(config, comm, run, rows.shards, rows.reservoir, rows.plan, rows.threads)
 
 
 def _prepare_trainer(

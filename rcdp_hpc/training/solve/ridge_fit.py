@@ -237,12 +237,20 @@ def replacement_weights(
     return np.asarray((total / np.maximum(counts, 1))[original])
 
 
+def smoothed(readout: RidgeReadout, smoothing: float) -> RidgeReadout:
+    """Return the readout of targets (1 - s) y + s / classes, a linear function of that of one-hot targets y."""
+    if not smoothing:
+        return readout
+    share, rest = 1 - smoothing, smoothing / len(readout.intercept)
+    return RidgeReadout(share * readout.weights, share * readout.intercept + rest)
+
+
 def _smoothed(fit: RidgeFit, smoothing: float) -> RidgeFit:
-    """Return the fit to smoothed targets (1 - s) y + s / classes, a linear function of the fit to one-hot targets y."""
+    """Return the fit to smoothed targets; see `smoothed`."""
     if not smoothing:
         return fit
     share, rest = 1 - smoothing, smoothing / len(fit.means)
-    readout = RidgeReadout(share * fit.readout.weights, share * fit.readout.intercept + rest)
+    readout = smoothed(fit.readout, smoothing)
     return replace(fit, readout=readout, means=share * fit.means + rest, deviations=share * fit.deviations)
 
 

@@ -91,11 +91,17 @@ def solve_readout(
 
     def write() -> None:
         ModelFile.write(run.model, config, shards, solution.weights, learned_of(reservoir))
-        write_sealed(_result_path(config, run), {"settings": settings, "result": result})
+        record_solution(config, run, result)
         file.remove()
 
     agree_on_root(comm, write)
     return result
+
+
+def record_solution(config: Config, run: RunDirectory, result: dict[str, Any]) -> None:
+    """Write the result of a solution with its settings, by which a later start finds that it is done."""
+    settings = settings_that_matter(config, ("run", "data", *TRAINING_SECTIONS))
+    write_sealed(_result_path(config, run), {"settings": settings, "result": result})
 
 
 def _penalties(penalties: tuple[float, ...]) -> dict[str, Any]:
