@@ -53,6 +53,15 @@ class ReadoutSection(Section):
     ridge_precision: Literal["double", "single"] = Field(
         "single", description="precision of the products in the sums of ridge regression; the sums are float64 (ridge)"
     )
+    keep_sums: bool = Field(
+        False,
+        description="keep the exact sums of each unit of the rows with the model, for rcdp merge, update and forget "
+        "(ridge); a unit is a shard, or a match of data.unit_pattern",
+    )
+    without_units: list[str] = Field(
+        default_factory=list,
+        description="units whose rows are left out, as after rcdp forget (ridge with keep_sums)",
+    )
     elm_penalty: float = Field(
         10.0,
         ge=1e-12,

@@ -123,6 +123,10 @@ def _augments(config: Config) -> bool:
     return bool(augment.changes or augment.mixup or augment.several_views)
 
 
+def _keeps_sums(config: Config) -> bool:
+    return config.readout.keep_sums
+
+
 def _makes_sequences(config: Config) -> bool:
     return config.extractor.makes_sequences
 
@@ -222,6 +226,34 @@ READOUT = (
         "readout.ridge_selection = 'validation' or 'auto'",
         lambda c: c.readout.ridge_selection != "left_out",
         "shifts repeat every row, and leaving out one row at a time would leave its copies in",
+    ),
+    Rule(
+        "readout.keep_sums",
+        _keeps_sums,
+        "readout.kind = 'ridge'",
+        lambda c: c.readout.kind == "ridge",
+        "only its sums determine the readout",
+    ),
+    Rule(
+        "readout.keep_sums",
+        _keeps_sums,
+        "data.balance = 'none'",
+        lambda c: c.data.balance == "none",
+        "a synthetic row belongs to the units of two samples (loss.class_weights = 'balanced' weighs classes instead)",
+    ),
+    Rule(
+        "readout.keep_sums",
+        _keeps_sums,
+        "readout.ridge_selection = 'validation' or 'auto'",
+        lambda c: c.readout.ridge_selection != "left_out",
+        "the penalty is chosen from the sums of the validation rows",
+    ),
+    Rule(
+        "readout.without_units",
+        lambda c: bool(c.readout.without_units),
+        "readout.keep_sums = true",
+        _keeps_sums,
+        "other readouts are not trained by units",
     ),
     *(
         Rule(

@@ -14,6 +14,7 @@ FUNCTIONS = {"choices": ["relu", "tanh"]}
 FUNCTION = {"search.evaluation": "function", "search.function": "mine:judge"}
 CONVOLUTION = {"extractor.kind": "convolution"}
 KERNELS = {"extractor.kind": "kernels"}
+SUMS = {"readout.kind": "ridge", "data.balance": "none", "readout.keep_sums": True}
 AT_ONCE = {"search.candidates_at_once": 2}
 
 # For every rule settings that break it, and settings that mend them.
@@ -49,6 +50,15 @@ CASES = [
      {"loss.teacher_temperature": 2.0}, {"loss.teacher": "runs/large"}),
     ("training.weight_bits = 8 needs another readout.kind than 'ridge'",
      {"training.weight_bits": 8, "readout.kind": "ridge"}, {"readout.kind": "network"}),
+    ("readout.keep_sums = true needs readout.kind = 'ridge'",
+     {"readout.keep_sums": True, "data.balance": "none"}, {"readout.kind": "ridge"}),
+    ("readout.keep_sums = true needs data.balance = 'none'",
+     {"readout.keep_sums": True, "readout.kind": "ridge"}, {"data.balance": "none"}),
+    ("readout.keep_sums = true needs readout.ridge_selection = 'validation' or 'auto'",
+     {**SUMS, "readout.ridge_selection": "left_out"}, {"readout.ridge_selection": "auto"}),
+    ("readout.without_units = ['site-2'] needs readout.keep_sums = true",
+     {"readout.without_units": ["site-2"], "readout.kind": "ridge", "data.balance": "none"},
+     {"readout.keep_sums": True}),
     ("readout.outputs = 10 needs to be a multiple of readout.heads",
      {"readout.outputs": 10, "readout.heads": 4, "readout.kind": "transformer", "reservoir.reduction": ["all"]},
      {"readout.heads": 5}),

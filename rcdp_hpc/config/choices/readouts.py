@@ -54,6 +54,7 @@ _READOUTS = (
         "ridge",
         "linear, solved by ridge regression",
         f"{_PACKAGE}.ridge:RidgeNetwork",
+        ("readout.keep_sums", "readout.without_units"),
         solver=f"{_SOLVERS}.ridge_solver:RidgeSolver",
         linear=True,
         dense=True,

@@ -27,6 +27,7 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.solve.elm_rows import room_for_states, stored
+from rcdp_hpc.training.solve.kept_solve import solve_keeping_sums, write_sums
 from rcdp_hpc.training.solve.layer_file import LayerFile
 from rcdp_hpc.training.solve.ridge import outcome
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
@@ -71,10 +72,14 @@ def solve_readout(
         source = streamed_source(config, comm, shards, reservoir, plan, progress)
         if is_stored:
             source = stored(source)
-        solution = solver.solve(
-            config, comm, source, reservoir.feature_shape, config.run.seed,
-            before_block=partial(signals.raise_if_stopped, "solving the readout"), file=file,
-        )  # fmt: skip
+        if config.readout.keep_sums:
+            solution, kept = solve_keeping_sums(config, comm, shards, reservoir, progress)
+        else:
+            kept = None
+            solution = solver.solve(
+                config, comm, source, reservoir.feature_shape, config.run.seed,
+                before_block=partial(signals.raise_if_stopped, "solving the readout"), file=file,
+            )  # fmt: skip
     log.info(
         "readout solved by %s: %s", solver.method, outcome(solution.judged_by, solution.accuracy, solution.penalties)
     )
@@ -90,6 +95,8 @@ def solve_readout(
     }
 
     def write() -> None:
+        if kept is not None:
+            write_sums(kept, run.model)
         ModelFile.write(run.model, config, shards, solution.weights, learned_of(reservoir))
         record_solution(config, run, result)
         file.remove()
