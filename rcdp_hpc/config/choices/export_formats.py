@@ -25,6 +25,10 @@ CHOICES = (
         "npz", "NumPy arrays, with a predictor of one file that needs NumPy alone",
         "rcdp_hpc.deploy.export.npz_writer:NpzWriter", suffix=".npz",
     ),
+    ExportFormatChoice(
+        "onnx", "one ONNX file, for ONNX runtimes in many languages",
+        "rcdp_hpc.deploy.export.onnx_writer:OnnxWriter", extra="export", suffix=".onnx",
+    ),
 )  # fmt: skip
 # The suffix of --to of `rcdp export`, not a key of the configuration.
 EXPORT_FORMATS = ChoiceTable("--to", CHOICES)
