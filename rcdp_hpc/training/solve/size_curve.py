@@ -24,7 +24,7 @@ from rcdp_hpc.reservoir.ridge import (
 )
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import run_on_root
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.training.solve.ridge_fit import ERROR_STEP, Blocks
 
 DOING = "eliminating features"
@@ -39,6 +39,8 @@ class ValidationRows:
         Of the training rows.
     partitions : iterable of iterables of (torch.Tensor, torch.Tensor)
         Blocks of features (rows, features) and class indices (rows,).
+    class_weights : numpy.ndarray, shape (classes,), optional
+        Weight of a row of each class in the sums.
 
     Attributes
     ----------
@@ -46,7 +48,9 @@ class ValidationRows:
     labels : numpy.ndarray, shape (rows,), int64
     """
 
-    def __init__(self, sums: GramSums, partitions: Iterable[Blocks]) -> None:
+    def __init__(
+        self, sums: GramSums, partitions: Iterable[Blocks], class_weights: NDArray[np.float64] | None = None
+    ) -> None:
         _, self.scale = standardised_gram(sums)
         self.mean = sums.x / sums.count
         self.shares = sums.y / sums.count
@@ -58,6 +62,7 @@ class ValidationRows:
                 labels.append(classes.cpu().numpy())
         self.rows = np.concatenate(parts)
         self.labels = np.concatenate(labels)
+        self.weights = np.ones(len(self.labels)) if class_weights is None else class_weights[self.labels]
 
     def scores(self, weights: NDArray[np.float64], features: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Return the scores (rows, outputs) of the readout with weights (f, outputs) for these standardised features.
@@ -69,7 +74,7 @@ class ValidationRows:
         return scores
 
     def error_sums(self, readout: RidgeReadout, features: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the sums for `rcdp_hpc.reservoir.ridge.scaled_error`, and the numbers of rows and correct rows.
+        """Return the sums for `scaled_error`, those of the weights and of the rows, and the number of correct rows.
 
         Parameters
         ----------
@@ -82,8 +87,10 @@ class ValidationRows:
             readout.weights, scale[:, None], out=np.zeros_like(readout.weights), where=scale[:, None] > 0
         )
         scores = self.scores(weights, features)
-        sums = np.round(scaling_sums(scores, one_hot(self.labels, scores.shape[1]), self.shares) / ERROR_STEP)
-        return np.array([*(sums * ERROR_STEP), len(scores), np.count_nonzero(scores.argmax(1) == self.labels)])
+        targets = one_hot(self.labels, scores.shape[1])
+        sums = [*scaling_sums(scores, targets, self.shares, self.weights), self.weights.sum()]
+        rounded = np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
+        return np.array([*rounded, len(scores), np.count_nonzero(scores.argmax(1) == self.labels)])
 
 
 @dataclass(frozen=True)
@@ -262,9 +269,11 @@ def select_penalty(
     accuracies: dict[float, float] = {}
 
     def error_of(penalty: float) -> float:
-        *scaling, rows, correct = comm.allreduce(validation.error_sums(solve(part, penalty), features)).tolist()
+        *scaling, weight, rows, correct = comm.allreduce(
+            agree(comm, lambda: validation.error_sums(solve(part, penalty), features))
+        ).tolist()
         accuracies[penalty] = correct / max(1.0, rows)
-        return scaled_error(*scaling) / max(1.0, rows * part.y.size)
+        return scaled_error(*scaling) / max(1.0, weight * part.y.size)
 
     penalty, _ = best_by(error_of, penalties)
     return SelectedPenalty(penalty, accuracies[penalty])
