@@ -10,7 +10,9 @@ others change: the readout of the smaller reservoir is solved from its own state
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterable
@@ -33,12 +35,12 @@ from rcdp_hpc.reservoir.elimination import sums_of_features
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.ridge import RidgeReadout, solve
 from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
-from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.stage_context import StageContext
+from rcdp_hpc.training.solve.kept_solve import decisive_settings, tensors_digest
+from rcdp_hpc.training.solve.kept_sums import KeptSums, sums_path
 from rcdp_hpc.training.solve.ridge_fit import Blocks, class_weights, smoothed
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
 from rcdp_hpc.training.solve.size_curve import SizeCurve, ValidationRows, select_penalty, size_curve
@@ -91,7 +93,7 @@ def _refuse(task: CompressTask) -> None:
 def _without_features(task: CompressTask) -> ClosedForm:
     config, comm, target = _with_own_matrices(task), task.comm, task.target
     with rows_to_solve(config, comm, target, _learned(task, config)) as rows:
-        elimination = _Elimination(config, comm, rows)
+        elimination = _Elimination(task, config, rows)
         curve = elimination.curve(None)
         record = elimination.record(curve, "features", task.options.keep)
         features = curve.features(record.chosen)
@@ -130,7 +132,7 @@ def _without_features(task: CompressTask) -> ClosedForm:
 def _without_nodes(task: CompressTask) -> ClosedForm:
     config, comm, target = _with_own_matrices(task), task.comm, task.target
     with rows_to_solve(config, comm, target, _learned(task, config)) as rows:
-        elimination = _Elimination(config, comm, rows)
+        elimination = _Elimination(task, config, rows)
         groups = node_groups(rows.reservoir.feature_shape)
         curve = elimination.curve(groups)
         record = elimination.record(curve, "nodes", task.options.keep)
@@ -153,14 +155,16 @@ def _without_nodes(task: CompressTask) -> ClosedForm:
 class _Elimination:
     """The sums and validation rows of a run, and the elimination from them."""
 
-    def __init__(self, config: Config, comm: Communicator, rows: SolvedRows) -> None:
+    def __init__(self, task: CompressTask, config: Config, rows: SolvedRows) -> None:
         self.config = config
-        self.comm = comm
-        total = -(-(rows.shards.rows("train") + 2 * rows.shards.rows("validation")) // comm.size)
+        self.comm = comm = task.comm
+        self.kept = agree(comm, lambda: _kept_sums(task, config, rows))
+        splits = ("validation",) if self.kept else ("train", "validation", "validation")
+        total = math.ceil(sum(rows.shards.rows(split) for split in splits) / comm.size)
         with Progress("states and sums", total, enabled=comm.is_root and config.run.progress) as progress:
             self.source = streamed_source(config, comm, rows.shards, rows.reservoir, rows.plan, progress)
             self.weights = class_weights(config, self.source.class_counts)
-            self.sums = self._summed()
+            self.sums = self.kept.total if self.kept else self._summed()
             self.validation = agree(comm, lambda: ValidationRows(self.sums, self.source.validation(), self.weights))
 
     def _summed(self) -> GramSums:
@@ -175,11 +179,7 @@ class _Elimination:
         return sums
 
     def _add(self, sums: GramSums, partitions: Iterable[Blocks]) -> None:
-        def add() -> None:
-            signals.raise_if_stopped("eliminating features")
-            sum_slabs(sums, partitions, self.source.classes, self.weights)
-
-        agree(self.comm, add)
+        agree(self.comm, lambda: sum_slabs(sums, partitions, self.source.classes, self.weights))
         reduce_sums(sums, self.comm)
 
     def curve(self, groups: NDArray[np.int64] | None) -> SizeCurve:
@@ -202,10 +202,38 @@ class _Elimination:
 
     def add_validation(self) -> None:
         """Add the validation rows to the sums. Collective."""
+        if self.kept:
+            self.sums.merge(self.kept.validation)
+            return
         # Rank 0 has the sums of all ranks; the other ranks start from 0.
         if not self.comm.is_root:
             self.sums.clear()
         self._add(self.sums, self.source.validation())
+
+
+def _kept_sums(task: CompressTask, config: Config, rows: SolvedRows) -> KeptSums | None:
+    """Return the sums that the run kept; None if it kept none, or other settings decide the features now.
+
+    Raises
+    ------
+    InputError
+        If the run has forgotten rows, which only its sums leave out, and these do not fit the settings.
+    DataDamagedError
+        If the file is damaged.
+    """
+    path = sums_path(task.source.model)
+    if path.exists():
+        kept = KeptSums.read(path)
+        same = kept.facts.settings == json.loads(json.dumps(decisive_settings(config)))
+        if same and kept.facts.learned == tensors_digest(learned_of(rows.reservoir)):
+            log.info("the sums in %s are used: no training row is read", path)
+            return kept
+    if config.readout.without_units:
+        raise InputError(
+            f"readout.without_units: {path.parent} has no sums that leave out these rows with these settings. Reduce "
+            "the model with its own settings, or train it again"
+        )
+    return None
 
 
 def _of_all(sums: GramSums, penalty: float, features: NDArray[np.int64]) -> RidgeReadout:

@@ -193,6 +193,34 @@ def test_a_dictionary_is_taken_from_the_run(tmp_path):
     assert not (small.train / "dictionary.pt").exists()
 
 
+@pytest.fixture(scope="module")
+def with_sums(tmp_path_factory):
+    """A run that keeps its sums."""
+    out = tmp_path_factory.mktemp("sums") / "run"
+    run_stages(STAGES, load_config("digits", [*SETTINGS, "readout.keep_sums=true", "data.balance=none"]), out)
+    return RunDirectory(out)
+
+
+def test_rows_that_a_run_has_forgotten_are_not_summed_again(with_sums, tmp_path):
+    changes = {"readout.without_units": ["train-00000"]}
+    (with_sums.train / "sums.npz").rename(tmp_path / "sums.npz")
+    with pytest.raises(InputError, match=r"readout.without_units: .* has no sums that leave out these rows"):
+        compress(with_sums.path, tmp_path / "small", keep=0.5, changes=changes)
+    (tmp_path / "sums.npz").rename(with_sums.train / "sums.npz")
+
+
+def test_kept_sums_are_used_instead_of_training_rows(with_sums, tmp_path, caplog):
+    run, small = with_sums, RunDirectory(tmp_path / "small")
+    with caplog.at_level("INFO"):
+        compress(run.path, small.path, keep=0.25)
+    assert f"the sums in {run.train / 'sums.npz'} are used: no training row is read" in caplog.text
+    assert len(features_of(small)[0]) == 15
+    (run.train / "sums.npz").unlink()
+    compress(run.path, tmp_path / "again", keep=0.25)
+    one, two = (features_of(RunDirectory(tmp_path / name))[1] for name in ("small", "again"))
+    np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "unit", "message"),
     [
