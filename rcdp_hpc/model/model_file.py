@@ -127,13 +127,24 @@ class ModelFile:
         StageFailedError
             If the tensors of a packed file need more memory than is available.
         """
-        fields, quantized = unpacked(Fields(str(path), checkpoint.load(path, remedy), remedy))
+        return cls.of(Fields(str(path), checkpoint.load(path, remedy), remedy), role)
+
+    @classmethod
+    def of(cls, fields: Fields, role: Role = "model") -> ModelFile:
+        """Return the content of a model file from its fields, which may be stored in a file of another format.
+
+        Raises
+        ------
+        DataDamagedError, StageFailedError
+            As `read`.
+        """
+        fields, quantized = unpacked(fields)
         stored = fields.text("role")
         if stored not in get_args(Role):
             fields.refuse("role", f"one of {', '.join(get_args(Role))}")
         if stored != role:
             raise DataDamagedError(
-                f"{path}: contains the {stored} instead of the {role}: files were exchanged. {remedy}"
+                f"{fields.where}: contains the {stored} instead of the {role}: files were exchanged. {fields.remedy}"
             )
         settings = fields.json("settings", dict, "the settings of a model")
         config = _with_link(_config(fields, settings), _link(fields))
@@ -155,7 +166,7 @@ class ModelFile:
             learned=fields.tensors("learned"),
             matrices=_matrices(fields, config.reservoir, sample_shape),
             code=_code(fields),
-            where=str(path),
+            where=fields.where,
             quantized=quantized,
         )
 

@@ -29,6 +29,10 @@ CHOICES = (
         "onnx", "one ONNX file, for ONNX runtimes in many languages",
         "rcdp_hpc.deploy.export.onnx_writer:OnnxWriter", extra="export", suffix=".onnx",
     ),
+    ExportFormatChoice(
+        "safetensors", "weights and settings, for programs that build the network themselves",
+        "rcdp_hpc.deploy.export.safetensors_writer:SafetensorsWriter", extra="export", suffix=".safetensors",
+    ),
 )  # fmt: skip
 # The suffix of --to of `rcdp export`, not a key of the configuration.
 EXPORT_FORMATS = ChoiceTable("--to", CHOICES)
