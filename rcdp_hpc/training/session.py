@@ -18,6 +18,7 @@ from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.model.packing import Quantized
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, found_digests
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -34,6 +35,7 @@ from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
 from rcdp_hpc.training.partition.batches import partitions_per_rank
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.resume_file import check_optimizer_state, first_optimizer_state, restoring
+from rcdp_hpc.training.rounding import codes_of_training
 from rcdp_hpc.training.training_checkpoint import TrainerState, TrainingCheckpoint
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class Session:
         Entries for the state file of the stage.
     learned : dict of str to torch.Tensor
         What a frozen extractor learned before the training, for the model file.
+    quantized : dict of str to Quantized
+        Codes of what is rounded to 8 bits before the training (`ModelFile.quantized`).
     best : dict of str to float
         Validation loss and accuracy of the best epoch.
     """
@@ -89,6 +93,7 @@ class Session:
         self.tensorboard: TensorBoardWriter | None = None
         self.notes: dict[str, Any] = {}
         self.learned: dict[str, torch.Tensor] = {}
+        self.quantized: dict[str, Quantized] = {}
         self.last_checkpoint = self.last_note = time.monotonic()
         self.history = History(run.train / "metrics.jsonl")
         self.class_counts = ClassCountLog(run.train / "class_counts.jsonl")
@@ -318,7 +323,9 @@ class Session:
     def _write_model(self) -> None:
         """Write the best model so far, if an epoch is done."""
         if self.trainer.position.best_epoch >= 0:
-            ModelFile.write(self.run.model, self.config, self.shards, self.trainer.best_weights, self.learned)
+            weights = self.trainer.best_weights
+            quantized = {**self.quantized, **codes_of_training(self.config, weights)}
+            ModelFile.write(self.run.model, self.config, self.shards, weights, self.learned, quantized=quantized)
 
     def summary(self, position: Position) -> dict[str, Any]:
         """Return the results of the stage, for its state file."""

@@ -23,6 +23,7 @@ from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.parallel.base import Engine, Strategy
 from rcdp_hpc.parallel.choose import strategy_for
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -51,6 +52,7 @@ from rcdp_hpc.training.partition.rows import (
     undamaged_shards,
 )
 from rcdp_hpc.training.resume_file import read_checkpoint
+from rcdp_hpc.training.rounding import codes_of_training, round_learned, rounded_user_matrices
 from rcdp_hpc.training.session import Session, decisive_settings, user_code
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
 from rcdp_hpc.training.solve.ridge import baseline_of
@@ -108,12 +110,15 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     if saved is not None and saved.ranks != comm.size:
         _report_other_ranks(config, comm.size, saved, shards.rows("train"))
     with limit_threads(session.threads):
-        reservoir = agree(comm, lambda: _build_reservoir(config, shards))
+        matrices, codes = agree(comm, lambda: rounded_user_matrices(config, shards.sample_shape))
+        reservoir = agree(comm, lambda: _build_reservoir(config, shards, matrices))
         speeds = agree_on_speeds(config, comm, reservoir, shards, saved)
         plan_for = partial(plan_batches, config, comm, saved, speeds)
         with staged_if_configured(config, comm, shards, plan_for):
             session.shards = undamaged_shards(config, comm, run, shards, saved, plan_for)
-            session.learned = learn_extractor(config, comm, run, session.shards, reservoir)
+            learned = learn_extractor(config, comm, run, session.shards, reservoir)
+            session.learned, learned_codes = round_learned(config, reservoir, learned)
+            session.quantized = {**codes, **learned_codes}
             plan = plan_for(session.shards.rows("train"))
             teacher = teacher_targets(config, comm, run, session.shards, plan, saved is not None, allow_code)
             trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan, teacher)
@@ -160,7 +165,9 @@ def _restore_model(config: Config, run: RunDirectory, shards: ShardReader, saved
         if extractor_choice(config.extractor.kind).learned or named_code(config).keys() - {LOSSES.key}:
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
-        ModelFile.write(run.model, config, shards, saved.trainer.best_weights)
+        weights = saved.trainer.best_weights
+        quantized = {**rounded_user_matrices(config, shards.sample_shape)[1], **codes_of_training(config, weights)}
+        ModelFile.write(run.model, config, shards, weights, quantized=quantized)
 
 
 def _has_baseline(run: RunDirectory) -> bool:
@@ -326,13 +333,13 @@ def _report_one_step(config: Config, shards: ShardReader) -> None:
         )
 
 
-def _build_reservoir(config: Config, shards: ShardReader) -> StateSource:
+def _build_reservoir(config: Config, shards: ShardReader, matrices: ReservoirMatrices | None = None) -> StateSource:
     check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config, len(shards.classes))
     check_warm_start_features(config, shards.sample_shape)
     check_solved(config, shards.sample_shape)
     check_user_readout(config, shards.sample_shape, len(shards.classes))
-    source = make_source(config, shards.sample_shape, device())
+    source = make_source(config, shards.sample_shape, device(), matrices)
     _report_one_step(config, shards)
     return source

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.model.packing import LARGEST_CODE
+from rcdp_hpc.model.quantization import is_rounded
 
 
 def rounded_weights(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -28,11 +29,6 @@ def rounded_weights(network: nn.Module) -> dict[str, torch.Tensor]:
     """
     state = network.state_dict(keep_vars=True)
     return {name: _straight_through(value) for name, value in state.items() if is_rounded(value)}
-
-
-def is_rounded(value: torch.Tensor) -> bool:
-    """Return whether a tensor of a network's state is stored in 8 bits: whether it has two or more axes."""
-    return value.ndim > 1 and value.is_floating_point()
 
 
 def _straight_through(weights: torch.Tensor) -> torch.Tensor:
