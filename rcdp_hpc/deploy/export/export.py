@@ -14,10 +14,10 @@ from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS, export_format
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.deploy.export.base import Writer
-from rcdp_hpc.deploy.export.lowering import lower
+from rcdp_hpc.deploy.export.lowering import lower, refuse_user_classes
 from rcdp_hpc.deploy.export.program import Program
 from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.model.model_file import ModelFile, named_code
+from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.user_code import load_choice
@@ -90,7 +90,7 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
     """
     writer = _writer(to)
     run, file = _model_of(path)
-    _refuse_user_classes(file, to)
+    refuse_user_classes(file)
     shards = _shards_of(run, file)
     if check and shards is None:
         raise InputError(
@@ -137,14 +137,6 @@ def _model_of(path: Path) -> tuple[RunDirectory, ModelFile]:
     if not file.exists():
         raise InputError(f"{file}: there is no trained model yet. Train one first (`rcdp train --out {run.path}`).")
     return run, ModelFile.read(file)
-
-
-def _refuse_user_classes(file: ModelFile, to: Path) -> None:
-    for key, name in named_code(file.config).items():
-        raise InputError(
-            f"{to}: {key} = {name!r} is a class of your own, whose Python code an exported file cannot hold. Predict "
-            "with rcdp, or train with a value of the table of this key."
-        )
 
 
 def _shards_of(run: RunDirectory, file: ModelFile) -> ShardReader | None:

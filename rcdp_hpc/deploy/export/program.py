@@ -53,9 +53,9 @@ shares                x (n, C); least, shift. v = max(x, least), divided by its 
 weighted_sum          x1, x2, ...; weights. The sum of weight_i * x_i, of values of one shape.
 ====================  =================================================================================================
 
-Operations on the steps of series, x (n, T, F). Their last input ``lengths`` is there only in a program with
-`varying_steps`; without it all series have T steps. T is then the length of the array, and steps after the end of a
-series hold any finite value in a result, unless said otherwise.
+Operations on the steps of series, x (n, T, F). Their last input ``lengths`` is left out if all sequences have T steps,
+which happens in a program with `varying_steps`, too. T is the length of the array. Steps after the end of a series hold
+any finite value in a result, unless said otherwise.
 
 ====================  =================================================================================================
 operation             inputs; settings; result
@@ -101,7 +101,7 @@ kernels               x, biases (B, 84), lengths; dilations [B], inner [B], chan
                       by row, 84 each.
 ====================  =================================================================================================
 
-An optional input that is absent is left out. Which operations a format can write is up to its writer
+Which operations a format can write is up to its writer
 (`rcdp_hpc.deploy.export.base`).
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,9 @@ class Builder:
         self.lengths: tuple[str, ...] = (LENGTHS,) if varying_steps else ()
         self._used = {SAMPLES, LENGTHS}
 
-    def op(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
+    def op(self, kind: str, *inputs: str, result: str = "", **settings: Any) -> str:
         """Append an operation and return the name of its result, by default the kind with a number."""
-        output = self._unused(name or kind)
+        output = self._unused(result or kind)
         self.ops.append(Op(kind, inputs, output, settings))
         return output
 
@@ -114,13 +114,3 @@ class Weights:
     def part(self, name: str) -> Weights:
         """Return the weights whose names start with `name` and a dot."""
         return Weights(self.tensors, self.quantized, f"{self.prefix}{name}.")
-
-
-Lowering = Callable[..., Any]
-
-
-def flat_gather(builder: Builder, x: str, indices: NDArray[np.int64], shape: Sequence[int], size: int) -> str:
-    """Append the operations that take values of a sample by their flat index, and give them a shape without rows."""
-    flat = builder.op("reshape", x, shape=[size])
-    taken = builder.op("gather", flat, builder.constant("order", indices.reshape(-1), np.int64), axis=1)
-    return builder.op("reshape", taken, shape=list(shape))

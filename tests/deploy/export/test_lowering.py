@@ -1,0 +1,176 @@
+"""Programs of all kinds of parts compute what the models compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_models import made_model, samples_of
+
+from rcdp_hpc.data.standardization import Standardization
+from rcdp_hpc.deploy.export.lowering import lower
+from rcdp_hpc.model.packing import Quantized
+
+SMALL = ["reservoir.nodes=17", "readout.hidden=6", "readout.outputs=4"]
+NETWORK = [*SMALL, 'readout.kind="network"']
+IMAGE, COLOUR, SERIES = (8, 8), (8, 8, 3), (14, 3)
+
+CASES = {
+    "ridge": (['readout.kind="ridge"'], IMAGE),
+    "ridge, several states": (['readout.kind="ridge"', "reservoir.states=4", "reservoir.leak=0.3"], IMAGE),
+    "eq. 11": ([*NETWORK, "readout.layers=2"], IMAGE),
+    "leaky relu": ([*NETWORK, "readout.relu_slope=0.1"], IMAGE),
+    "tanh, focal": ([*NETWORK, 'readout.activation="tanh"', 'loss.kind="focal"'], IMAGE),
+    "eq. 12": ([*NETWORK, 'loss.kind="eq12"'], IMAGE),
+    "elm": (['readout.kind="elm"', "readout.layers=2", "readout.hidden=8"], IMAGE),
+    "scans, bidirectional, stacked": (
+        [*NETWORK, 'reservoir.scans=["rows", "columns-backward"]', "reservoir.bidirectional=true", "reservoir.layers=2",
+         'reservoir.sequence="both"', "reservoir.leak_low=0.2", "reservoir.window=3"],
+        IMAGE,
+    ),
+    "diagonal": ([*NETWORK, 'reservoir.kind="diagonal"', "reservoir.memory_units=5", "reservoir.layers=2"], IMAGE),
+    "no reservoir": (['readout.kind="lstm"', *SMALL, 'reservoir.kind="none"'], IMAGE),
+    "moments": (
+        [*NETWORK, 'reservoir.reduction=["mean_std", "max", "positive", "segments", "last", "states"]',
+         "reservoir.segments=3", "reservoir.states=2", "reservoir.warm_up=2"],
+        IMAGE,
+    ),
+    "chosen steps": ([*NETWORK, "reservoir.steps=[1, -3]"], IMAGE),
+    "differences": ([*NETWORK, 'reservoir.series_scaling="standard"', "reservoir.differences=true"], IMAGE),
+    "halved differences": (
+        [*NETWORK, "reservoir.differences=true", "reservoir.difference_scaling=2", 'reservoir.sequence="both"',
+         'reservoir.scans=["rows", "columns"]'],
+        IMAGE,
+    ),
+    "columns": ([*NETWORK, 'reservoir.sequence="columns"'], COLOUR),
+    "channels": ([*NETWORK, 'reservoir.sequence="channels"'], COLOUR),
+    "patches": (
+        [*NETWORK, 'reservoir.sequence="patches"', "reservoir.piece_size=[4, 4]", "reservoir.piece_stride=[2, 2]"],
+        COLOUR,
+    ),
+    "windows": (
+        [*NETWORK, 'reservoir.sequence="windows"', "reservoir.piece_size=[4]", "reservoir.piece_stride=[2]"],
+        SERIES,
+    ),
+    "table": (NETWORK, (7,)),
+    "pixels": ([*NETWORK, 'reservoir.sequence="pixels"'], (7,)),
+    "lstm": (['readout.kind="lstm"', *SMALL, 'reservoir.reduction=["all"]', "readout.layers=2"], IMAGE),
+    "gru": (['readout.kind="gru"', *SMALL, "reservoir.states=5", "reservoir.bidirectional=true"], IMAGE),
+    "transformer": (['readout.kind="transformer"', *SMALL, 'reservoir.reduction=["all"]', "readout.heads=2"], IMAGE),
+    "convolution": (['readout.kind="convolution"', *SMALL, 'reservoir.reduction=["all"]', "readout.layers=2"], IMAGE),
+    "convolutions": (
+        [*NETWORK, 'extractor.kind="convolution"', "extractor.channels=[4, 6]", 'extractor.activation="gelu"',
+         "augment.test_flips=true", "augment.test_shift=1"],
+        COLOUR,
+    ),
+    "whitened convolutions": (
+        [*NETWORK, 'extractor.kind="convolution"', "extractor.channels=[4]", "extractor.whitening=2",
+         'extractor.sequence="positions"', "extractor.residual=false", 'reservoir.kind="none"'],
+        IMAGE,
+    ),
+    "dictionary": (
+        ['readout.kind="ridge"', 'extractor.kind="dictionary"', "extractor.atoms=6", "extractor.patch=3",
+         "extractor.pool=2", "extractor.mirror=true", "extractor.power=0.5", 'reservoir.kind="none"'],
+        COLOUR,
+    ),
+    "kernels": (['readout.kind="ridge"', 'extractor.kind="kernels"', "extractor.kernels=336"], (30, 1)),
+    "kernels of channels": (
+        [*NETWORK, 'extractor.kind="kernels"', "extractor.kernels=672", 'reservoir.kind="none"',
+         'extractor.kernel_inputs=["values", "differences", "standardised"]'],
+        (30, 3),
+    ),
+    "wavelet packets": (
+        ['readout.kind="elm"', 'extractor.kind="wavelet_packets"', 'extractor.wavelet="db4"', "extractor.levels=3",
+         'readout.bands="separate"', 'reservoir.kind="none"'],
+        (9, 9, 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_computes_what_the_model_computes(name):
+    settings, shape = CASES[name]
+    model = made_model(settings, shape)
+    program = lower(model, varying_steps=False)
+    samples = samples_of(model)
+    expected = model.probabilities(samples, scaled=False)
+    assert np.abs(program.run(samples) - expected).max() <= 2e-6
+    assert np.ptp(expected, axis=0).max() > 1e-4  # the samples matter
+    assert set(program.shapes()) >= {op.output for op in program.ops}
+
+
+def test_series_of_unequal_length():
+    settings = [*NETWORK, 'reservoir.reduction=["mean_std", "last", "states", "segments", "max"]', "reservoir.states=3",
+                "reservoir.warm_up=1", "reservoir.bidirectional=true", 'reservoir.series_scaling="standard"',
+                "reservoir.differences=true", "reservoir.window=2"]  # fmt: skip
+    check_series(settings)
+
+
+def test_windows_of_series_of_unequal_length():
+    settings = ['reservoir.sequence="windows"', "reservoir.piece_size=[3]", "reservoir.piece_stride=[2]",
+                'reservoir.piece_edge="drop"']  # fmt: skip
+    check_series([*NETWORK, *settings, "reservoir.steps=[0, -1]"])
+
+
+def test_all_steps_of_series_of_unequal_length():
+    check_series(['readout.kind="lstm"', *SMALL, 'reservoir.reduction=["all"]'])
+    check_series(['readout.kind="gru"', *SMALL, 'reservoir.kind="none"'])
+
+
+def test_kernels_of_series_of_unequal_length():
+    inputs = 'extractor.kernel_inputs=["values", "differences", "standardised"]'
+    check_series([*NETWORK, 'extractor.kind="kernels"', "extractor.kernels=672", inputs])
+
+
+def check_series(settings: list[str]) -> None:
+    model = made_model(settings, SERIES, Standardization("standard", np.full(3, 0.5), np.full(3, 2.0)))
+    program = lower(model, varying_steps=True)
+    lengths = np.array([14, 9, 11, 14, 10, 13, 9, 12, 14])
+    samples = samples_of(model)
+    for row, length in enumerate(lengths):
+        samples[row, length:] = 7
+    expected = model.probabilities(samples, scaled=False, lengths=lengths)
+    assert np.abs(program.run(samples, lengths) - expected).max() <= 2e-6
+    alike = model.probabilities(samples, scaled=False, lengths=np.full(9, 14))
+    assert np.abs(program.run(samples) - alike).max() <= 2e-6
+    assert np.abs(alike - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize("method", ["none", "standard", "series"])
+def test_raw_samples_are_filled_and_standardised(method):
+    center, deviation = np.array([1e9, 0.0, -3.0]), np.array([0.5, 2.0, 1e-3])
+    fill = center if method != "series" else np.zeros(3)
+    model = made_model(NETWORK, SERIES, Standardization(method, center, deviation, fill), scale=0.5)
+    program = lower(model, varying_steps=False)
+    samples = 2 * (
+        samples_of(model) * (deviation if method == "standard" else 1) + (center if method == "standard" else 0)
+    )
+    samples[0, 3, 1] = np.nan
+    expected = model.probabilities(samples, scaled=False)
+    assert program.sample_dtype == "float64"
+    assert np.abs(program.run(samples) - expected).max() <= 2e-6
+    assert np.ptp(expected, axis=0).max() > 1e-4
+
+
+def test_an_ensemble_averages_scores():
+    model = made_model([*NETWORK, 'parallel.replicas="ensemble"'], IMAGE, members=3)
+    program = lower(model, varying_steps=False)
+    samples = samples_of(model)
+    assert np.abs(program.run(samples) - model.probabilities(samples, scaled=False)).max() <= 2e-6
+
+
+def test_quantised_weights_stay_codes():
+    model = made_model(NETWORK, IMAGE)
+    name = "inner.weight"
+    codes = Quantized.of(model.file.weights[name].numpy())
+    model.file.quantized[name] = codes
+    program = lower(model, varying_steps=False)
+    assert program.constants["inner.weight"] is codes
+    assert np.array_equal(program.array("inner.weight"), codes.dense())
+
+
+def test_blocks_of_rows_change_nothing():
+    model = made_model(NETWORK, IMAGE)
+    samples = samples_of(model, rows=600)
+    found = lower(model, varying_steps=False).run(samples)
+    assert np.abs(found - model.probabilities(samples, scaled=False)).max() <= 2e-6
+    assert len(lower(model, varying_steps=False).run(samples[:0])) == 0
