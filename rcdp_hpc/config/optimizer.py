@@ -42,7 +42,13 @@ class LossSection(Section):
         le=100,
         description="temperature T, by which scores are divided before the teacher is imitated (loss.teacher)",
     )
-    l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on the weight matrices (with l2: elastic net)")
+    l1: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="L1 penalty on the weight matrices, as a proximal step after each update, which makes entries "
+        "exactly zero (with l2: elastic net)",
+    )
     l2: float = Field(
         0.0, ge=0, le=1, description="L2 penalty on the weight matrices, in the loss with every optimiser"
     )

@@ -12,6 +12,7 @@ from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.extractor import ExtractorSection
 from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
 from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
+from rcdp_hpc.config.pruning import PruningSection
 from rcdp_hpc.config.readout import ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.rules import contradictions
@@ -23,7 +24,8 @@ STAGES = ("prepare", "search", "train", "evaluate")
 # The sections that decide what a network computes, and those that decide how it is trained as well.
 NETWORK_SECTIONS = ("reservoir", "extractor", "augment", "readout")
 TRAINING_SECTIONS = (
-    *NETWORK_SECTIONS, "loss", "optimizer", "schedule", "training", "parallel", "partition", "states", "checkpoint"
+    *NETWORK_SECTIONS, "loss", "optimizer", "schedule", "training", "pruning", "parallel", "partition", "states",
+    "checkpoint",
 )  # fmt: skip
 
 
@@ -64,6 +66,7 @@ class Config(Section):
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     schedule: ScheduleSection = Field(default_factory=ScheduleSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+    pruning: PruningSection = Field(default_factory=PruningSection)
     parallel: ParallelSection = Field(default_factory=ParallelSection)
     partition: PartitionSection = Field(default_factory=PartitionSection)
     states: StatesSection = Field(default_factory=StatesSection)

@@ -389,6 +389,59 @@ TRAINING = (
         lambda c: not _steps_apart(c),
         "ranks that step by themselves send their weights, which are not compressed, and no gradients",
     ),
+    Rule(
+        "training.initial",
+        lambda c: bool(c.training.initial),
+        "a readout.kind that is trained",
+        lambda c: c.readout.trained,
+        "a solved readout does not start from weights",
+    ),
+    Rule(
+        "training.initial",
+        lambda c: bool(c.training.initial),
+        "readout.warm_start = false",
+        lambda c: not c.readout.warm_start,
+        "both set the first weights",
+    ),
+    *(
+        Rule("pruning", lambda c: c.pruning.active, needs, met, why)
+        for needs, met, why in (
+            (
+                "a readout.kind that is trained",
+                lambda c: c.readout.trained,
+                "no step of a training removes weights of a solved readout (rcdp compress does)",
+            ),
+            (
+                "training.epochs above pruning.epochs",
+                lambda c: c.training.epochs > c.pruning.epochs,
+                "the weights that are left are trained after the others are removed",
+            ),
+            (
+                "parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
+                lambda c: not _steps_apart(c),
+                "ranks that step by themselves would remove different weights",
+            ),
+            (
+                "training.stop_seconds = 0",
+                lambda c: not c.training.stop_seconds,
+                "the training could end before all weights are removed",
+            ),
+        )
+    ),
+    Rule(
+        "pruning.method",
+        lambda c: c.pruning.method == "l0",
+        "pruning.epochs above 0",
+        lambda c: c.pruning.epochs > 0,
+        "the gates are trained in these epochs",
+    ),
+    Rule(
+        "optimizer.ema",
+        lambda c: c.optimizer.ema > 0,
+        "pruning.method = 'magnitude'",
+        lambda c: c.pruning.method == "magnitude",
+        "an average of gated weights does not become zero",
+    ),
 )
 
 EXTRACTOR = (

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rcdp_hpc.config.section import RESUMABLE, Section
+from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 
 class TrainingSection(Section):
@@ -17,6 +17,12 @@ class TrainingSection(Section):
         "auto",
         description="also fit scikit-learn's boosted trees to a table, for comparison",
         json_schema_extra=RESUMABLE,
+    )
+    initial: str = Field(
+        "",
+        description="model of the same architecture whose weights the training starts from: its run directory or "
+        "model.pt; empty: random weights",
+        json_schema_extra=PATH,
     )
     epochs: int = Field(250, ge=1, description="largest number of epochs (paper: 250)", json_schema_extra=RESUMABLE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")

@@ -38,6 +38,9 @@ Role = Literal["model", "baseline"]
 # What turns scores into probabilities: the loss of the settings, or the softmax, which needs no code of the user.
 Link = Literal["loss", "softmax"]
 
+# Sections that files of earlier versions lack; their defaults are what those versions did.
+LATER_SECTIONS = ("pruning",)
+
 TRAIN_AGAIN = "Restore the file from a backup, or train again with --restart."
 # Tensors by name: the state of a network or extractor.
 Tensors = dict[str, torch.Tensor]
@@ -258,7 +261,8 @@ def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:
         kind = Config.model_fields[name].annotation
         assert isinstance(kind, type)
         assert issubclass(kind, Section)
-        sections[name] = fields.section(kind, settings, name)
+        is_missing = name in LATER_SECTIONS and name not in settings
+        sections[name] = kind() if is_missing else fields.section(kind, settings, name)
     return Config.model_construct(**sections)
 
 

@@ -23,12 +23,16 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 if TYPE_CHECKING:
     from rcdp_hpc.deploy.compress.result import CompressResult
 
-# The new run starts from the winner of the search, and from the trained weights instead of a ridge readout.
+# The new run starts from the winner of the search, from the trained weights instead of a ridge readout, and without
+# what an earlier compression did.
 _NEW_RUN: Mapping[str, Any] = {
     "search.generations": 0,
     "search.method": "optimizer",
     "training.baseline": False,
     "readout.warm_start": False,
+    "training.initial": "",
+    "pruning.keep": 1.0,
+    "pruning.method": "magnitude",
 }
 
 
@@ -145,7 +149,7 @@ def _make_model(task: CompressTask) -> None:
         from rcdp_hpc.deploy.compress.ridge import prune_ridge
 
         _in_closed_form(task, prune_ridge)
-    elif options.keep < 1:
+    elif options.keep < 1 or task.config.pruning.active:
         from rcdp_hpc.deploy.compress.prune import pruning_changes
 
         _train(task, lambda: pruning_changes(task))

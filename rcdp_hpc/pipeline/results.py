@@ -81,6 +81,8 @@ class TrainResult(TypedDict):
         Number of training rows of each rank, and the ranks' relative speeds; empty if all count the same.
     compute_seconds, wait_seconds, communicate_seconds : list of float
         Seconds of each rank.
+    weights_left : float
+        Share of the entries of the weight matrices that are not zero, if the training removes some.
     selected_by : str
         What chose the penalty: "left-out" or "validation". This and the following entries are those of a solved
         readout.
@@ -105,6 +107,7 @@ class TrainResult(TypedDict):
     compute_seconds: NotRequired[list[float]]
     wait_seconds: NotRequired[list[float]]
     communicate_seconds: NotRequired[list[float]]
+    weights_left: NotRequired[float]
     selected_by: NotRequired[str]
     penalty: NotRequired[float]
     penalties: NotRequired[list[float]]

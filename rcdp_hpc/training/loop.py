@@ -6,8 +6,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -36,6 +36,7 @@ from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.partition.repartition import Repartitioner
+from rcdp_hpc.training.pruning.make import make_pruner
 from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
@@ -154,9 +155,10 @@ class Trainer:
         )
         mixup = Mixup(config.augment.mixup, plan) if config.augment.mixup else None
         self.gradient_norms = GradientNorms(network) if config.training.gradient_norms else None
+        self.pruner = make_pruner(config, network, self.steps)
         self.stepper = Stepper(
             config, self.seed, network, self.optimizer, self.objective, self.train, self.parallel, mixup,
-            self.gradient_norms, self.teacher,
+            self.gradient_norms, self.teacher, self.pruner,
         )  # fmt: skip
         self.average = MovingAverage(network, config.optimizer.ema) if config.optimizer.ema else None
         self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
@@ -217,7 +219,7 @@ class Trainer:
                 since += 1
                 ranks_equal = self._synchronise()
                 if ranks_equal and self.average:
-                    self.average.update(self.network, self._steps_since_average())
+                    self._update_average(self.average)
                 # A checkpoint holds the weights of one rank, so it needs ranks with equal weights.
                 if ranks_equal and since >= interval and position.step < self.steps:
                     pause()
@@ -248,6 +250,8 @@ class Trainer:
         position = self.position
         rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
         rate = self.learning_rate.at(position.epoch, position.step)
+        if self.pruner:
+            self.pruner.begin_step(position.epoch * self.steps + position.step)
         result = self.stepper.step(batches, weight, rate)
         self.rows_timed += rows
         self.local_rows += sum(map(len, batches))
@@ -289,6 +293,11 @@ class Trainer:
             self.parallel.average(self.network, self.optimizer, self.local_rows)
         self.local_rows = 0
         return True
+
+    def _update_average(self, average: MovingAverage) -> None:
+        average.update(self.network, self._steps_since_average())
+        if self.pruner:
+            self.pruner.mask_average(average.weights)
 
     def _steps_since_average(self) -> int:
         """Return the steps since the ranks were equal the last time: 1 if they sum gradients in every step."""
@@ -332,9 +341,10 @@ class Trainer:
         """Validate the model, and return the report of the epoch. Collective."""
         position = self.position
         train_weight = float(self.objective.weights(self.train.labels).sum())
-        with self.average.applied(self.network) if self.average else nullcontext():
+        with self._evaluated_weights():
             model = self.replicas.gather(self.network) if self.replicas else self.network
             scores_of = partial(self.stepper.scores, network=model)
+            kept = self.pruner.kept if self.pruner else None
             result = validate(model, scores_of, self.validation, self.objective, len(self.class_counts))
         local_sums = [position.loss_sum, train_weight, position.correct, result.loss_sum, result.weight]
         sums = self.comm.allreduce(np.array(local_sums)).tolist()
@@ -355,13 +365,24 @@ class Trainer:
             cost=cost,
             gradients=self.gradient_norms.close(self.comm, self.parallel) if self.gradient_norms else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.class_counts)],
+            weights_left=kept,
         )
         self._refuse_infinite_loss(report, result.fault)
-        self._update_best(report)
+        with self._evaluated_weights():
+            self._update_best(report)
         self.learning_rate.close_epoch(report.epoch, report.validation_loss)
         position.next_epoch()
         self.class_counts[:] = 0
         return report
+
+    @contextmanager
+    def _evaluated_weights(self) -> Iterator[None]:
+        """Give the network the weights that are validated and saved within the block."""
+        with (
+            self.average.applied(self.network) if self.average else nullcontext(),
+            self.pruner.applied() if self.pruner else nullcontext(),
+        ):
+            yield
 
     def _refuse_infinite_loss(self, report: EpochReport, fault: Finding | None) -> None:
         """Stop if a loss is not finite: the weights cannot be used, and the last checkpoint stays."""
@@ -376,11 +397,15 @@ class Trainer:
     def _update_best(self, report: EpochReport) -> None:
         """Copy the weights if they are the best so far, and decide whether this was the last epoch."""
         position, settings = self.position, self.config.training
-        if report.validation_loss < position.best_loss:
+        # While weights are removed, each model replaces the one before, which had more of them.
+        removing = self.pruner is not None and self.pruner.removes_in(report.epoch)
+        first_final = self.pruner is not None and self.pruner.removes_in(report.epoch - 1)
+        if report.validation_loss < position.best_loss or removing or first_final:
             position.best_loss = report.validation_loss
             position.best_epoch = report.epoch
-            best = self.average.weights if self.average else self.evaluated_model.state_dict()
-            self.best_weights = copy.deepcopy(best)
+            self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
+        if removing:
+            return
         if report.train_loss < settings.loss_target:
             position.finished = f"training loss below training.loss_target = {settings.loss_target:g}"
         elif report.epoch - position.best_epoch >= settings.patience:
@@ -402,6 +427,7 @@ class Trainer:
             learning_rate=self.learning_rate.state(),
             loss_scale=self.stepper.scale.state(),
             gradients=self.gradient_norms.state(self.comm) if self.gradient_norms else {},
+            pruning=self.pruner.state() if self.pruner else {},
             best_weights=self.best_weights,
         )
 
@@ -437,6 +463,8 @@ class Trainer:
         # If gradients were not measured before, the norms are those of the rest of the epoch.
         if self.gradient_norms and state.gradients:
             self.gradient_norms.restore(state.gradients, self.comm)
+        if self.pruner:
+            self.pruner.restore(state.pruning)
         self.best_weights = dict(state.best_weights)
 
     def _restore_sums(self, by_rank: NDArray[np.float64]) -> None:

@@ -72,7 +72,8 @@ class EpochReport:
     """The results of one epoch, over all ranks: a line of ``metrics.jsonl`` (docs/formats.md).
 
     ``class_counts`` has, for each rank, the training rows of each class in its steps. ``gradients`` is the result of
-    `GradientNorms.close`; None if gradients are not measured.
+    `GradientNorms.close`; None if gradients are not measured. ``weights_left`` is the share of weights that are not
+    zero, if the training removes some (``[pruning]``).
     """
 
     epoch: int
@@ -89,6 +90,7 @@ class EpochReport:
     cost: EpochCost
     gradients: dict[str, Any] | None
     class_counts: list[list[int]]
+    weights_left: float | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return the line of ``metrics.jsonl``: without class counts and without values that were not measured."""

@@ -93,7 +93,7 @@ def _check_position(trainer: Fields) -> None:
 
 def _check_state(trainer: Fields) -> None:
     """Check that weights are finite tensors, and that all other fields have the expected types."""
-    for name in ("network", "average", "best_weights"):
+    for name in ("network", "average", "pruning", "best_weights"):
         trainer.tensors(name)
     trainer.field("optimizer", dict, "the state of an optimizer")
     trainer.field("gradients", dict, "a table")

@@ -164,7 +164,8 @@ class Session:
         size = sum(value.numel() * value.element_size() for value in weights)
         # Almost all bytes are the weights, the best weights, two moments of the optimiser, and the moving average.
         replicas = 4 * self.comm.size if self.trainer.replicas else 0
-        checkpoint_size = size * (4 + bool(config.optimizer.ema) + replicas) + 2**20
+        pruning = {"magnitude": 1, "l0": 3}[config.pruning.method] * config.pruning.active
+        checkpoint_size = size * (4 + bool(config.optimizer.ema) + replicas + pruning) + 2**20
         self.run.train.mkdir(parents=True, exist_ok=True)
         # Files that new ones replace. What an extractor learned, and a ridge readout, stay.
         present = sum(file.stat().st_size for name in ("last", "model") for file in self.run.train.glob(f"{name}.pt*"))
@@ -334,9 +335,15 @@ class Session:
             "best_epoch": position.best_epoch + 1,
             **self.best,
             "ended": position.finished,
+            **self._weights_left(),
             **self.notes,
             "threads": self.threads,
             "compute_seconds": sum_by_rank(self.reports, "compute_seconds"),
             "wait_seconds": sum_by_rank(self.reports, "wait_seconds"),
             "communicate_seconds": sum_by_rank(self.reports, "communicate_seconds"),
         }
+
+    def _weights_left(self) -> dict[str, float]:
+        """Return the share of weights that the last epoch had left, if weights are removed."""
+        last = self.reports[-1] if self.reports else {}
+        return {"weights_left": last["weights_left"]} if "weights_left" in last else {}

@@ -40,6 +40,7 @@ from rcdp_hpc.training.checks import (
     check_warm_start,
     check_warm_start_features,
 )
+from rcdp_hpc.training.initial_weights import load_initial
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.summary_table import summary_table
 from rcdp_hpc.training.partition.batches import BatchPlan, partitions_for, resumed_partitions
@@ -122,6 +123,9 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
             plan = plan_for(session.shards.rows("train"))
             teacher = teacher_targets(config, comm, run, session.shards, plan, saved is not None, allow_code)
             trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan, teacher)
+            if saved is None and config.training.initial:
+                agree_on_root(comm, lambda: load_initial(trainer.network, config, session.shards))
+                parallel.engine.broadcast_model(trainer.network)
             session.shards.close()
         session.begin(trainer, saved)
         session.run_to_the_end()

@@ -18,10 +18,11 @@ from rcdp_hpc.parallel.statistics import running_statistics
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, first_in_forward
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
 from rcdp_hpc.training.optim.fake_quantization import rounded_weights
-from rcdp_hpc.training.optim.gradients import add_penalties, clip
+from rcdp_hpc.training.optim.gradients import add_penalty, clip, shrink
 from rcdp_hpc.training.optim.loss_scale import LossScale
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.mixup import Mixup
+from rcdp_hpc.training.pruning.pruner import Pruner
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.teacher import TeacherTargets
 
@@ -97,6 +98,8 @@ class Stepper:
         Measures the gradients of each step.
     teacher : TeacherTargets, optional
         The probabilities that the training imitates.
+    pruner : Pruner, optional
+        Removes weights.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Stepper:
         mixup: Mixup | None = None,
         gradient_norms: GradientNorms | None = None,
         teacher: TeacherTargets | None = None,
+        pruner: Pruner | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
@@ -122,6 +126,7 @@ class Stepper:
         self.mixup = mixup
         self.gradient_norms = gradient_norms
         self.teacher = teacher
+        self.pruner = pruner
         self.statistics = running_statistics(network)
         self.scale = LossScale(config.training.precision == "fp16")
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
@@ -159,28 +164,35 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         before = [values.clone() for values in self.statistics]
-        result = self._try(batches, weight)
+        result = self._try(batches, weight, rate)
         while result.fault is None and not math.isfinite(result.gradient_norm):
             if not self.scale.lower():
                 result.fault = self._find_fault(batches)
             for values, earlier in zip(self.statistics, before, strict=True):
                 values.copy_(earlier)
             if result.fault is None:
-                result = self._try(batches, weight)
+                result = self._try(batches, weight, rate)
         return result
 
-    def _try(self, batches: Sequence[Batch], weight: float) -> StepResult:
+    def _try(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
         """Update the weights if the gradient is finite."""
+        if self.pruner:
+            self.pruner.begin_pass()
         loss_sum, correct = self._accumulate(batches, weight)
         self.parallel.sum_gradients(self.optimizer)
         self.scale.unscale(self.network)
+        if self.pruner:
+            self.pruner.end_pass()
         layer_norms = self.gradient_norms.layer_norms() if self.gradient_norms else None
-        add_penalties(self.trained, self.config.loss.l1, self.config.loss.l2)
+        add_penalty(self.trained, self.config.loss.l2)
         norm = clip(self.trained, self.config.optimizer.clip_norm)
         if math.isfinite(norm):
             if self.gradient_norms and layer_norms is not None:
                 self.gradient_norms.add(layer_norms, self.scale.factor)
             self.parallel.update(self.optimizer)
+            shrink(self.trained, rate * self.config.loss.l1)
+            if self.pruner:
+                self.pruner.end_step(rate)
             self.scale.grow()
         elif self.gradient_norms:
             self.gradient_norms.leave_out()

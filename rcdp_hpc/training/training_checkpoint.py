@@ -56,6 +56,8 @@ class TrainerState:
         As `LossScale.state` returns it.
     gradients : dict
         As `GradientNorms.state` returns it; empty if gradients are not measured.
+    pruning : mapping of str to torch.Tensor
+        As `Pruner.state` returns it; empty if no weights are removed.
     best_weights : mapping of str to torch.Tensor
         Weights of the epoch with the lowest validation loss.
     """
@@ -69,6 +71,7 @@ class TrainerState:
     learning_rate: dict[str, Any]
     loss_scale: list[float]
     gradients: dict[str, Any]
+    pruning: Weights
     best_weights: Weights
 
     def content(self) -> dict[str, Any]:

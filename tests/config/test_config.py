@@ -146,7 +146,7 @@ def test_a_setting_of_the_wrong_form_is_refused(override):
 
 
 def test_a_key_without_its_section_is_guessed():
-    with pytest.raises(InputError, match=r"did you mean search\.epochs or training\.epochs\?"):
+    with pytest.raises(InputError, match=r"did you mean search\.epochs or training\.epochs or pruning\.epochs\?"):
         load_config("digits", ["epochs=3"])
 
 

@@ -212,6 +212,22 @@ CASES = [
     ],
     ("readout.warm_start = true needs readout.activation = 'relu'",
      {"readout.warm_start": True, "readout.activation": "tanh"}, {"readout.activation": "relu"}),
+    ("training.initial = 'run' needs a readout.kind that is trained",
+     {"training.initial": "run", "readout.kind": "ridge"}, {"readout.kind": "network"}),
+    ("training.initial = 'run' needs readout.warm_start = false",
+     {"training.initial": "run", "readout.warm_start": True}, {"readout.warm_start": False}),
+    ("pruning needs a readout.kind that is trained",
+     {"pruning.keep": 0.5, "readout.kind": "ridge"}, {"readout.kind": "network"}),
+    ("pruning needs training.epochs above pruning.epochs",
+     {"pruning.keep": 0.5, "training.epochs": 5}, {"pruning.epochs": 4}),
+    ("pruning needs parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
+     {"pruning.method": "l0", "parallel.local_steps": 2}, {"parallel.local_steps": 1}),
+    ("pruning needs training.stop_seconds = 0",
+     {"pruning.keep": 0.5, "training.stop_seconds": 60}, {"pruning.keep": 1}),
+    ("pruning.method = 'l0' needs pruning.epochs above 0",
+     {"pruning.method": "l0", "pruning.epochs": 0}, {"pruning.epochs": 1}),
+    ("optimizer.ema = 0.9 needs pruning.method = 'magnitude'",
+     {"optimizer.ema": 0.9, "pruning.method": "l0"}, {"pruning.method": "magnitude"}),
 ]  # fmt: skip
 
 

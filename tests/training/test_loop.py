@@ -121,10 +121,16 @@ EXTRACTED = {
 }
 
 
+PRUNED = {"pruning__keep": 0.2, "pruning__epochs": 2, "pruning__every": 3, "optimizer__ema": 0.9, "loss__l1": 1e-3}
+GATED = {"pruning__method": "l0", "pruning__epochs": 2, "pruning__l0_penalty": 30.0}
+
+
 @pytest.mark.parametrize(
     "keys",
     [
         {},
+        PRUNED,
+        GATED,
         EVERYTHING,
         {"optimizer__kind": "sgd", "schedule__kind": "one_cycle"},
         *STEPWISE,
@@ -159,6 +165,43 @@ def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
         assert torch.equal(value, resumed.network.state_dict()[name]), name
     for name, value in straight.best_weights.items():
         assert torch.equal(value, resumed.best_weights[name]), name
+
+
+def zeros_of(weights: dict[str, torch.Tensor]) -> float:
+    matrices = [values for values in weights.values() if values.ndim > 1]
+    return 1 - sum(int(values.count_nonzero()) for values in matrices) / sum(values.numel() for values in matrices)
+
+
+def test_pruning_leaves_the_given_share_of_weights():
+    pruned = trainer(**PRUNED)
+    reports = run(pruned)
+    shares = [report.weights_left for report in reports]
+    assert 1 > shares[0] >= shares[1] >= shares[2] == pytest.approx(0.2, abs=1e-2)
+    assert zeros_of(pruned.network.state_dict()) >= 0.8 - 1e-2
+    # The best model is one of the epochs after the removal.
+    assert pruned.position.best_epoch >= 2
+    assert zeros_of(pruned.best_weights) >= 0.8 - 1e-2
+    assert run(trainer())[-1].weights_left is None
+
+
+def test_pruning_without_a_schedule_removes_all_weights_at_the_start():
+    reports = run(trainer(pruning__keep=0.5, pruning__epochs=0))
+    assert [report.weights_left for report in reports] == pytest.approx([0.5] * 4, abs=1e-2)
+
+
+def test_closed_gates_leave_zeros():
+    gated = trainer(**{**GATED, "pruning__l0_penalty": 1000.0})
+    before = run(gated)[1].weights_left
+    # While the gates are trained, weights are validated with the gates of a prediction.
+    assert before < 0.9
+    assert zeros_of(gated.best_weights) > 0.1
+
+
+def test_the_l1_penalty_makes_weights_exactly_zero():
+    assert zeros_of(trainer().network.state_dict()) == 0
+    shrunk = trainer(loss__l1=0.5, optimizer__learning_rate=0.02)
+    run(shrunk)
+    assert zeros_of(shrunk.network.state_dict()) > 0.2
 
 
 def test_replicas_are_resumed_only_by_as_many_ranks():

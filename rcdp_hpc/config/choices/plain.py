@@ -337,6 +337,17 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "pruning.method",
+        (
+            Choice(
+                "magnitude",
+                "those with the largest squares, each relative to the larger ones of its matrix",
+                keys=("pruning.keep", "pruning.every"),
+            ),
+            Choice("l0", "by random gates that are trained with the weights", keys=("pruning.l0_penalty",)),
+        ),
+    ),
+    ChoiceTable(
         "parallel.replicas",
         (
             Choice("synchronised", "all ranks train one network"),

@@ -13,7 +13,7 @@ from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.reservoir.reductions import FeatureShape
-from rcdp_hpc.training.optim.gradients import add_penalties, clip
+from rcdp_hpc.training.optim.gradients import add_penalty, clip, shrink
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
@@ -84,9 +84,10 @@ def fit_readout(
             value = objective.sum(network(features[rows].float(), draw), labels[rows])
             optimizer.zero_grad()
             (value / objective.weights(labels[rows]).sum()).backward()
-            add_penalties(trained, config.loss.l1, config.loss.l2)
+            add_penalty(trained, config.loss.l2)
             clip(trained, config.optimizer.clip_norm)
             optimizer.step()
+            shrink(trained, config.optimizer.learning_rate * config.loss.l1)
         if not torch.isfinite(value):
             raise CandidateError(f"the readout's loss is {value.item()} after epoch {epoch + 1}")
     network.eval()

@@ -9,7 +9,7 @@ from settings import config_of
 from rcdp_hpc.config import load_config
 from rcdp_hpc.config.choices import OPTIMIZERS
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.optim.gradients import add_penalties, clip
+from rcdp_hpc.training.optim.gradients import add_penalty, clip, shrink
 from rcdp_hpc.training.optim.optimizers import check_optimizer, make_optimizer
 from rcdp_hpc.training.optim.optimizers.lamb import Lamb
 from rcdp_hpc.training.optim.optimizers.muon import Muon
@@ -91,13 +91,18 @@ def test_nesterov_needs_sgd_with_momentum():
             load_config("digits", ["optimizer.nesterov=true", *changes])
 
 
-def test_penalties_are_the_gradient_of_the_elastic_net_on_matrices_alone():
-    layer = torch.nn.Linear(2, 1)
-    layer.weight.data = torch.tensor([[2.0, -3.0]])
-    layer.weight.grad, layer.bias.grad = torch.zeros(1, 2), torch.zeros(1)
-    add_penalties(list(layer.parameters()), l1=0.1, l2=0.5)
-    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.1 + 1.0, -0.1 - 1.5]]))
+def test_penalties_are_those_of_the_elastic_net_on_matrices_alone():
+    layer = torch.nn.Linear(4, 1)
+    layer.weight.data = torch.tensor([[2.0, -3.0, 0.1, -0.05]])
+    bias = layer.bias.detach().clone()
+    layer.weight.grad, layer.bias.grad = torch.zeros(1, 4), torch.zeros(1)
+    trained = list(layer.parameters())
+    add_penalty(trained, l2=0.5)
+    torch.testing.assert_close(layer.weight.grad, 0.5 * layer.weight.detach())
     assert not layer.bias.grad.any()
+    shrink(trained, 0.1)
+    torch.testing.assert_close(layer.weight.detach(), torch.tensor([[1.9, -2.9, 0.0, 0.0]]))
+    assert torch.equal(layer.bias.detach(), bias)
 
 
 def test_clipping_scales_all_gradients_by_one_factor():

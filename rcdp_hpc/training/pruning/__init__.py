@@ -1,0 +1,1 @@
+"""Weights that become zero during a training."""
