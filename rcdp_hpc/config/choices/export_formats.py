@@ -33,6 +33,10 @@ CHOICES = (
         "safetensors", "weights and settings, for programs that build the network themselves",
         "rcdp_hpc.deploy.export.safetensors_writer:SafetensorsWriter", extra="export", suffix=".safetensors",
     ),
+    ExportFormatChoice(
+        "c", "one C99 file without dependencies",
+        "rcdp_hpc.deploy.export.c99.writer:CWriter", suffix=".c",
+    ),
 )  # fmt: skip
 # The suffix of --to of `rcdp export`, not a key of the configuration.
 EXPORT_FORMATS = ChoiceTable("--to", CHOICES)

@@ -1,0 +1,1 @@
+"""Exported models as one C99 file without dependencies."""
