@@ -32,21 +32,22 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     -------
     dict
         ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
-        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion`` of all folds together, as `compact` returns
-        it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean accuracy and macro F1
-        of boosted trees, if every fold has them.
+        (k - 1)) of accuracy, macro F1 and macro recall over the k folds; ``confusion`` of all folds together, as
+        `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean
+        accuracy and macro F1 of boosted trees, if every fold has them.
     """
     summaries = {fold: _summary_of(run.fold(fold)) for fold in range(1, config.data.folds + 1)}
     results = [
         {
             "fold": fold,
             **{name: summary["test"][name] for name in ("samples", "correct", *MEASURES)},
+            "macro_recall": _macro_recall(summary["test"]),
             **({"trees": summary["test"]["trees"]} if "trees" in summary["test"] else {}),
             "seconds": sum(summary["seconds"].values()),
         }
         for fold, summary in summaries.items()
     ]
-    columns = {name: [result[name] for result in results] for name in MEASURES}
+    columns = {name: [result[name] for result in results] for name in (*MEASURES, "macro_recall")}
     classes: list[str] = summaries[1]["classes"]
     confusion = np.sum(
         [read_confusion(one["test"]["confusion"], run.fold(fold).report) for fold, one in summaries.items()], axis=0
@@ -67,7 +68,7 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     write_cells(confusion, run.report)
     write_sealed(run.report / "summary.json", content)
     log.info("wrote %s", run.report / "summary.json")
-    draw_folds_of(run, {name.replace("_f1", " F1"): values for name, values in columns.items()})
+    draw_folds_of(run, {name.replace("_f1", " F1"): columns[name] for name in MEASURES})
     return content
 
 
@@ -87,6 +88,11 @@ def table(summary: dict[str, Any]) -> list[str]:
 
 def _summary_of(run: RunDirectory) -> dict[str, Any]:
     return read_sealed(run.report / "summary.json", f"Write it again with rcdp evaluate --out {run.path}")
+
+
+def _macro_recall(test: dict[str, Any]) -> float:
+    """Return the mean recall of the classes with samples, also of a test of an earlier version, which lacks it."""
+    return statistics.fmean([recall for recall in test["recall"] if recall is not None] or [0.0])
 
 
 def _mean_of_trees(results: list[dict[str, Any]]) -> dict[str, Any]:

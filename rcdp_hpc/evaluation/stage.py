@@ -21,8 +21,9 @@ from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, wr
 from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
+from rcdp_hpc.model.complexity import complexity
 from rcdp_hpc.model.metrics import confusion_matrix, scores
-from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.model.trained_model import FEWEST_ROWS, TrainedModel
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -78,8 +79,9 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     threads = threads_of_test(config, comm, shards)
     with limit_threads(threads):
         predictions = TestPredictions()
+        model = agree(comm, lambda: _model(config, run, shards, allow_code))
         confusion_here, ridge_here = agree(
-            comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, allow_code)
+            comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, model)
         )
     predicted = predictions.write(comm, shards, run.report / "predictions.csv")
     confusion = comm.allreduce(confusion_here)
@@ -90,12 +92,20 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     trees = run_on_root(comm, lambda: _trees(config, shards, predicted))
     if trees is not None:
         result["trees"] = trees
+    size = run_on_root(comm, lambda: complexity(model, shards.read("test", 0, min(FEWEST_ROWS, shards.rows("test"))).x))
     seconds = time.perf_counter() - started
     if comm.is_root:
         _log_result(result, confusion, shards.classes)
-    facts = {"seconds": seconds, "threads": threads}
+        log.info("%s", size.line())
+    facts = {"seconds": seconds, "threads": threads, "complexity": size.to_json()}
     agree_on_root(comm, lambda: _write_report(config, comm, run, shards, result, confusion, facts))
     return result
+
+
+def _model(config: Config, run: RunDirectory, shards: ShardReader, allow_code: bool) -> TrainedModel:
+    model = TrainedModel.load(run.model, device(), allow_code, code_named_by(config).values())
+    refuse_other_shards(str(run.model), model.shards, shards)
+    return model
 
 
 def _confusion_of_slab(
@@ -104,11 +114,9 @@ def _confusion_of_slab(
     run: RunDirectory,
     shards: ShardReader,
     predictions: TestPredictions,
-    allow_code: bool,
+    model: TrainedModel,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the confusion matrices of the model and of the ridge baseline, if there is one, on this rank's rows."""
-    model = TrainedModel.load(run.model, device(), allow_code, code_named_by(config).values())
-    refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
     classes = len(shards.classes)
     confusion = np.zeros((classes, classes), np.int64)
@@ -152,8 +160,8 @@ def _trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64] | N
 
 def _log_result(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[str]) -> None:
     log.info(
-        "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f",
-        100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"],
+        "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f, macro recall %.4f",
+        100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"], result["macro_recall"],
     )  # fmt: skip
     if "ridge" in result:
         log.info(
@@ -180,11 +188,12 @@ def _write_report(
     confusion: NDArray[np.int64],
     facts: dict[str, Any],
 ) -> None:
-    """Write the summary and the pictures; `facts` holds ``seconds`` and ``threads`` of this evaluation."""
+    """Write the summary and the pictures; `facts` holds ``seconds``, ``threads`` and ``complexity``."""
     states = {stage: run.state(stage) for stage in STAGES}
     timings = {stage: states[stage]["seconds"] for stage in STAGES if "seconds" in states[stage]}
     summary = {
         "test": result,
+        "complexity": facts["complexity"],
         "classes": shards.classes,
         "seconds": {**timings, "evaluate": facts["seconds"]},
         "training": states["train"].get("result", {}),

@@ -121,7 +121,7 @@ class EvaluateResult(TypedDict):
     ----------
     samples, correct : int
         Test samples, and those whose class is predicted correctly.
-    accuracy, macro_f1 : float
+    accuracy, macro_f1, macro_recall : float
         Overall scores.
     precision, recall, f1 : list of float or None
         Scores of each class; None if undefined.
@@ -139,6 +139,7 @@ class EvaluateResult(TypedDict):
     correct: int
     accuracy: float
     macro_f1: float
+    macro_recall: float
     precision: list[float | None]
     recall: list[float | None]
     f1: list[float | None]
@@ -174,10 +175,10 @@ class CrossValidationResult(TypedDict):
     folds : int
         Number of folds.
     results : list of dict
-        Of each fold: ``fold``, ``samples``, ``correct``, ``accuracy``, ``macro_f1``, ``seconds``, and ``trees`` if
-        boosted trees were fitted.
+        Of each fold: ``fold``, ``samples``, ``correct``, ``accuracy``, ``macro_f1``, ``macro_recall``, ``seconds``,
+        and ``trees`` if boosted trees were fitted.
     mean, deviation : dict
-        Mean and sample standard deviation of ``accuracy`` and ``macro_f1`` over the folds.
+        Mean and sample standard deviation of ``accuracy``, ``macro_f1`` and ``macro_recall`` over the folds.
     classes : list of str
         Names of the classes.
     absent : list of str

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
 
 from rcdp_hpc.model import metrics
 
@@ -31,6 +39,9 @@ def test_scores_equal_scikit_learns(case):
     np.testing.assert_allclose(ours["f1"], f1)
     # Over the classes that occur, the default of scikit-learn.
     np.testing.assert_allclose(ours["macro_f1"], f1_score(true, predicted, average="macro", zero_division=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class that is predicted and has no samples
+        np.testing.assert_allclose(ours["macro_recall"], balanced_accuracy_score(true, predicted))
 
 
 def test_matrices_of_parts_add_up_to_the_matrix_of_all_rows():
@@ -45,3 +56,8 @@ def test_a_class_that_does_not_occur_does_not_count_in_macro_f1():
     # A class that is predicted once by mistake occurs: its F1 of 0 counts.
     assert metrics.scores(np.array([[5, 0, 0], [0, 2, 1], [0, 0, 0]]))["macro_f1"] == pytest.approx((1 + 0.8 + 0) / 3)
     assert metrics.scores(np.zeros((3, 3), np.int64))["macro_f1"] == 0
+
+
+def test_a_class_without_samples_does_not_count_in_macro_recall():
+    assert metrics.scores(np.array([[3, 1, 0], [0, 1, 1], [0, 0, 0]]))["macro_recall"] == (0.75 + 0.5) / 2
+    assert metrics.scores(np.zeros((3, 3), np.int64))["macro_recall"] == 0

@@ -22,9 +22,10 @@ def interval_text(correct: int, samples: int) -> str:
 def sentence(test: Record) -> str:
     """Return the result of a test in one sentence."""
     correct, samples = test["correct"], test["samples"]
+    recall = f", macro recall {number(test['macro_recall'])}" if "macro_recall" in test else ""
     return (
         f"The model recognises {correct:,} of {samples:,} test samples: accuracy {percent(test['accuracy'], 2)} "
-        f"({interval_text(correct, samples)}), macro F1 {number(test['macro_f1'])}."
+        f"({interval_text(correct, samples)}), macro F1 {number(test['macro_f1'])}{recall}."
     )
 
 

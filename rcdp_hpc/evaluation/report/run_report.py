@@ -10,6 +10,7 @@ from rcdp_hpc.evaluation.report.advice import advice
 from rcdp_hpc.evaluation.report.asked import asked
 from rcdp_hpc.evaluation.report.checking import digests, warnings
 from rcdp_hpc.evaluation.report.classes import classes, confusions
+from rcdp_hpc.evaluation.report.complexity import complexity
 from rcdp_hpc.evaluation.report.data import data
 from rcdp_hpc.evaluation.report.page import Section, render
 from rcdp_hpc.evaluation.report.run_files import RunFiles
@@ -27,6 +28,7 @@ SECTIONS = (
     ("classes", "Results of each class", classes),
     ("confusion", "Confusions", confusions),
     ("baselines", "Comparison with baselines", result.baselines),
+    ("complexity", "Size and speed of the model", complexity),
     ("time", "Time and waiting", timing),
     ("digests", "Digests to check it by", digests),
     ("warnings", "Warnings of the log", warnings),
