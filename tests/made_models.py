@@ -16,7 +16,7 @@ from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.ensemble import Ensemble
 
-BASE = ['search.generations=0', 'reservoir.kernel="dense-fp32"', 'reservoir.sequence="rows"', 'reservoir.states=1']
+BASE = ["search.generations=0", 'reservoir.kernel="dense-fp32"', 'reservoir.sequence="rows"', "reservoir.states=1"]
 CLASSES = ["one", "two", "three"]
 
 

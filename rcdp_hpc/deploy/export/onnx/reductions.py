@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -20,9 +22,17 @@ def reduce_(graph: Graph, op: Op) -> str:
     return _of_unequal(graph, op, x, lengths)
 
 
+def takes_last(settings: Mapping[str, Any]) -> bool:
+    """Return whether a reduction keeps the last step and nothing else."""
+    name = settings["name"]
+    return (name == "steps" and settings["steps"] == [-1]) or (name == "spaced" and settings["count"] == 1)
+
+
 def _of_equal(graph: Graph, op: Op, x: str, steps: int) -> str:
     """Return the values of series that all have `steps` steps."""
     name, first, count = op.settings["name"], op.settings.get("warm_up", 0), op.settings.get("count", 1)
+    if takes_last(op.settings):
+        return _taken(graph, x, [-1])
     if name == "steps":
         return _taken(graph, x, op.settings["steps"])
     if name == "spaced":

@@ -10,6 +10,7 @@ from rcdp_hpc.deploy.export.onnx.constants import recurrent_matrix
 from rcdp_hpc.deploy.export.onnx.elementwise import activated
 from rcdp_hpc.deploy.export.onnx.graph import Graph
 from rcdp_hpc.deploy.export.onnx.layers import product
+from rcdp_hpc.deploy.export.onnx.reductions import takes_last
 from rcdp_hpc.deploy.export.program import Op
 
 
@@ -26,7 +27,7 @@ def reservoir(graph: Graph, op: Op) -> str:
         state = leaked(graph, states[0], activated(graph, sums, op.settings["activation"], op.settings), leak)
         return [state], state
 
-    return scan(graph, driven, [nodes], step)
+    return scan(graph, driven, [nodes], step, only_last(graph, op))
 
 
 def diagonal_reservoir(graph: Graph, op: Op) -> str:
@@ -45,7 +46,15 @@ def diagonal_reservoir(graph: Graph, op: Op) -> str:
         state = leaked(graph, state, activated(graph, sums, op.settings["activation"], op.settings), leak)
         return [turned, other, state], state
 
-    return scan(graph, driven, [units, units, nodes], step)
+    return scan(graph, driven, [units, units, nodes], step, only_last(graph, op))
+
+
+def only_last(graph: Graph, op: Op) -> bool:
+    """Return whether all that reads the states of a reservoir takes the last one of series of one length."""
+    readers = [other for other in graph.program.ops if op.output in other.inputs]
+    if not readers or op.output == graph.program.output:
+        return False
+    return all(other.kind == "reduce" and len(other.inputs) == 1 and takes_last(other.settings) for other in readers)
 
 
 def leaked(graph: Graph, state: str, driven: str, leak: str) -> str:
@@ -56,8 +65,10 @@ def leaked(graph: Graph, state: str, driven: str, leak: str) -> str:
     return graph.node("Add", state, change)
 
 
-def scan(graph: Graph, x: str, sizes: list[int], step: Callable[[list[str], str], tuple[list[str], str]]) -> str:
-    """Return what `step` computes at each step, shape (n, T, size).
+def scan(
+    graph: Graph, x: str, sizes: list[int], step: Callable[[list[str], str], tuple[list[str], str]], last: bool
+) -> str:
+    """Return what `step` computes at each step, shape (n, T, size), or with `last` at the last one, (n, 1, size).
 
     Parameters
     ----------
@@ -67,16 +78,18 @@ def scan(graph: Graph, x: str, sizes: list[int], step: Callable[[list[str], str]
     sizes : list of int
         Sizes of the states, which are 0 at first.
     step : callable
-        Adds the nodes of a step: from states and the input of the step to new states and the output of the step.
+        Adds the nodes of a step: from states and the input of the step to new states and the output of the step, which
+        is the last state, too.
+    last : bool
     """
     rows = graph.node("Shape", x, start=0, end=1)
     zeros = [graph.node("ConstantOfShape", graph.node("Concat", rows, graph.ints([size]), axis=0)) for size in sizes]
     states, inputs = [graph.new_name("state") for _ in sizes], graph.new_name("step")
     with graph.body() as nodes:
         following, output = step(states, inputs)
-        results = [graph.node("Identity", name) for name in [*following, output]]
+        results = [graph.node("Identity", name) for name in (following if last else [*following, output])]
         body = graph.graph_of(nodes, [*states, inputs], results)
-    *_, outputs = graph.node_of(
-        "Scan", [*zeros, x], len(sizes) + 1, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1]
-    )
-    return outputs
+    # Not with other axes than 0 for the steps, which some runtimes do not have.
+    steps_first = graph.node("Transpose", x, perm=[1, 0, 2])
+    *_, found = graph.node_of("Scan", [*zeros, steps_first], len(results), body=body, num_scan_inputs=1)
+    return graph.node("Unsqueeze", found, graph.ints([1])) if last else graph.node("Transpose", found, perm=[1, 0, 2])
