@@ -62,6 +62,26 @@ def test_a_model_is_pruned_again(run, pruned, tmp_path):
     assert zeros(ModelFile.read(RunDirectory(small.to).model)) == pytest.approx(0.95, abs=1e-3)
 
 
+def test_units_are_removed_from_the_network(run, tmp_path):
+    small = compress(run.path, tmp_path / "units", keep=0.5, unit="units", changes={"training.epochs": 2})
+    new = RunDirectory(small.to)
+    assert (new.config().readout.hidden, new.config().readout.outputs) == (6, 5)
+    assert ModelFile.read(new.model).weights["inner.weight"].shape == (6, 5)
+    assert small.after.numbers < 0.6 * small.before.numbers
+    again = compress(run.path, new.path, keep=0.5, unit="units", changes={"training.epochs": 2})
+    assert again == small
+
+
+def test_nodes_of_the_reservoir_are_removed(run, tmp_path):
+    small = compress(run.path, tmp_path / "nodes", keep=0.5, unit="nodes", changes={"training.epochs": 2})
+    new = RunDirectory(small.to)
+    file = ModelFile.read(new.model)
+    assert new.config().reservoir.nodes == 10
+    assert file.matrices is not None
+    assert file.weights["output_map.weight"].shape[1] * 2 == ModelFile.read(run.model).weights["state_mean"].numel()
+    assert compress(run.path, new.path, keep=0.5, unit="nodes", changes={"training.epochs": 2}) == small
+
+
 def test_the_new_run_is_an_ordinary_one(pruned, capsys):
     assert main(["status", str(pruned.to)]) == 0
     assert "evaluate  done" in capsys.readouterr().out
