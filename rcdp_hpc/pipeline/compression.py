@@ -33,6 +33,7 @@ _NEW_RUN: Mapping[str, Any] = {
     "training.initial": "",
     "pruning.keep": 1.0,
     "pruning.method": "magnitude",
+    "training.weight_bits": 32,
 }
 
 
@@ -104,11 +105,10 @@ def compress(
             run_with_options(("train",), config, target.path, ranks, stage)
 
         task = CompressTask(source, target, settings, ranks, options, train)
-        _make_model(task)
         if bits == 8:
-            from rcdp_hpc.deploy.compress.quantize import quantize_run
-
-            quantize_run(task)
+            _make_rounded_model(task)
+        else:
+            _make_model(task)
         final = run_on_root(ranks, target.config)
         run_with_options(("evaluate",), final, target.path, ranks, stage_options)
         return run_on_root(ranks, lambda: _result(source, target))
@@ -155,6 +155,19 @@ def _make_model(task: CompressTask) -> None:
         _train(task, lambda: pruning_changes(task))
     else:
         _in_closed_form(task, _copy_model)
+
+
+def _make_rounded_model(task: CompressTask) -> None:
+    """Write the model of the new run with weights of 8 bits, by rounding or by a training that follows. Collective."""
+    from rcdp_hpc.deploy.compress.quantize import fine_tuning, round_model, starts_over
+
+    config = run_on_root(task.comm, lambda: fine_tuning(task))
+    if config is None:
+        _make_model(task)
+        with held(task.target, task.comm):
+            config = round_model(task)
+    if config is not None:
+        task.train(config, restart=run_on_root(task.comm, lambda: starts_over(task)))
 
 
 def _train(task: CompressTask, changes: Any) -> None:
