@@ -160,11 +160,11 @@ def _varies(file: ModelFile, shards: ShardReader | None) -> bool:
 
 def _test_rows(model: TrainedModel, shards: ShardReader, program: Program) -> TestRows:
     rows = shards.read("test", 0, min(CHECKED_ROWS, shards.rows("test")))
-    raw = _raw(rows.x, model.scale, model.data.standardization).astype(program.sample_dtype)
+    raw = raw_samples(rows.x, model.scale, model.data.standardization).astype(program.sample_dtype)
     return TestRows(raw, rows.length.astype(np.int64) if program.varying_steps and rows.length is not None else None)
 
 
-def _raw(x: NDArray[np.float32], scale: float, standardization: Standardization | None) -> NDArray[np.float64]:
+def raw_samples(x: NDArray[np.float32], scale: float, standardization: Standardization | None) -> NDArray[np.float64]:
     """Return samples of the shards in the numbers of the source, up to rounding.
 
     Series that were standardised by themselves stay as they are: standardising them again changes nothing.
