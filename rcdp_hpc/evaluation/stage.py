@@ -29,7 +29,7 @@ from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.device import device
-from rcdp_hpc.runtime.digests import write_sealed
+from rcdp_hpc.runtime.digests import file_sha256, write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
@@ -194,6 +194,7 @@ def _write_report(
     summary = {
         "test": result,
         "complexity": facts["complexity"],
+        "model": file_sha256(run.model),
         "classes": shards.classes,
         "seconds": {**timings, "evaluate": facts["seconds"]},
         "training": states["train"].get("result", {}),

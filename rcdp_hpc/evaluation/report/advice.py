@@ -9,10 +9,10 @@ import numpy as np
 
 from rcdp_hpc.config.choices.sources import source_choice
 from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, paragraph, percent, tag
-from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.run_files import RunFiles
 from rcdp_hpc.evaluation.report.text import STAGE_NAMES, class_name, command, counted, listed
 from rcdp_hpc.evaluation.search_lines import winner_of
+from rcdp_hpc.model.intervals import wilson
 from rcdp_hpc.search.closing import bound_warnings
 from rcdp_hpc.search.space import Space
 

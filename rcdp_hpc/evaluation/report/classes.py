@@ -13,9 +13,9 @@ from rcdp_hpc.evaluation.confusion import worst_confusions
 from rcdp_hpc.evaluation.report.charts import interval_chart
 from rcdp_hpc.evaluation.report.heat_map import NAMED_CLASSES, heat_map
 from rcdp_hpc.evaluation.report.html import NOTHING, Html, join, paragraph, percent, table
-from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.run_files import RunFiles
 from rcdp_hpc.evaluation.report.text import MOST_ROWS, class_name, counted
+from rcdp_hpc.model.intervals import wilson
 
 # Up to this number of classes, all are drawn; of more, those with the lowest recall.
 MOST_DRAWN = 25

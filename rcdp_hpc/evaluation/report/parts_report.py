@@ -16,11 +16,11 @@ from rcdp_hpc.evaluation.report.charts import interval_chart, side_by_side
 from rcdp_hpc.evaluation.report.checking import how_to_verify, message_list
 from rcdp_hpc.evaluation.report.data import data
 from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, number, paragraph, percent, table
-from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.links import report_link
 from rcdp_hpc.evaluation.report.page import Section, render
 from rcdp_hpc.evaluation.report.run_files import LogMessage, Problem, RunFiles
 from rcdp_hpc.evaluation.report.text import command, counted, duration, moment
+from rcdp_hpc.model.intervals import wilson
 from rcdp_hpc.runtime.digests import file_sha256
 from rcdp_hpc.runtime.rundir import RunDirectory
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rcdp_hpc.evaluation.report.html import Html, bullets, join, number, paragraph, percent, table
-from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.run_files import RunFiles
 from rcdp_hpc.evaluation.report.text import STAGE_NAMES, duration
+from rcdp_hpc.model.intervals import wilson
 
 Record = dict[str, Any]
 BASELINES = {"ridge": "ridge regression on the same states", "trees": "boosted trees on the original rows"}

@@ -12,8 +12,8 @@ from page import Page
 from scipy.stats import norm
 
 from rcdp_hpc.evaluation.report.importance import influences
-from rcdp_hpc.evaluation.report.intervals import wilson
 from rcdp_hpc.evaluation.report.write import try_to_write_report, write_report
+from rcdp_hpc.model.intervals import wilson
 from rcdp_hpc.runtime.digests import write_sealed, write_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
 
