@@ -9,8 +9,8 @@ Examples
 Under mpirun, pass ``comm=rcdp_hpc.connect()``.
 
 `run` runs all stages; `prepare`, `search`, `train` and `evaluate` run one each; `crossvalidate` runs all stages for
-each fold; `compare` compares methods on one data set. `predict` and `load_model` use a trained model, `verify` and
-`ShardReader` prepared shards; `Reservoir` computes states. `minimize` searches for the least value of a function of
+each fold; `compare` compares methods on one data set. `load`, `load_model` and `predict` use a trained model, `verify`
+and `ShardReader` prepared shards; `Reservoir` computes states. `minimize` searches for the least value of a function of
 your own. Importing this package needs neither torch, Horovod nor MPI.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rcdp_hpc.config import Config, load_config
     from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
-    from rcdp_hpc.pipeline.interface import load_model, predict, verify
+    from rcdp_hpc.pipeline.interface import load, load_model, predict, verify
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
     from rcdp_hpc.reservoir.states import Reservoir
     from rcdp_hpc.runtime.comm.connect import connect
@@ -50,6 +50,7 @@ __all__ = [
     "connect",
     "crossvalidate",
     "evaluate",
+    "load",
     "load_config",
     "load_model",
     "minimize",
@@ -82,7 +83,7 @@ _MODULES = {
     "rcdp_hpc.config": ("Config", "load_config"),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.data.shards.reader": ("ShardReader",),
-    "rcdp_hpc.pipeline.interface": ("load_model", "predict", "verify"),
+    "rcdp_hpc.pipeline.interface": ("load", "load_model", "predict", "verify"),
     "rcdp_hpc.reservoir.states": ("Reservoir",),
     "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
     "rcdp_hpc.runtime.comm.connect": ("connect",),

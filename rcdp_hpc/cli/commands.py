@@ -315,7 +315,10 @@ def _predict_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline.requirements import require_torch
 
     leave_out_working_directory()
-    require_torch()
+    from rcdp_hpc.deploy.open_model import is_exported
+
+    if not is_exported(options.run):
+        require_torch()
     from rcdp_hpc.deploy.predict import predict
     from rcdp_hpc.deploy.reading import model_and_reading
 

@@ -318,7 +318,7 @@ def _add_run(parser: Parser) -> None:
 
 def _add_predict(commands: Any) -> None:
     predict = _add(commands, "predict", "write labels and probabilities of new samples, on one rank or many")
-    predict.add_argument("run", type=path, metavar="RUN", help="a run directory, or a model.pt")
+    predict.add_argument("run", type=path, metavar="RUN", help="a run directory, a model.pt or an exported .npz")
     predict.add_argument(
         "samples",
         type=path,

@@ -20,7 +20,7 @@ from rcdp_hpc.data.sources.request import SampleRequest
 from rcdp_hpc.data.sources.tables import read_samples as read_samples_of_table
 from rcdp_hpc.deploy.formats.base import Predictions
 from rcdp_hpc.deploy.predict import check_source_code, predict_new
-from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.model.prediction_model import PredictionModel
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
 
@@ -75,7 +75,7 @@ class _Memory:
 
 
 def predict_in_memory(
-    model: TrainedModel,
+    model: PredictionModel,
     samples: Any,
     reading: DataSection | None,
     comm: Communicator,
@@ -86,7 +86,7 @@ def predict_in_memory(
 
     Parameters
     ----------
-    model : TrainedModel
+    model : PredictionModel
     samples : str, Path, array_like or list of array_like
         As in `rcdp_hpc.predict`.
     reading : DataSection or None
@@ -103,7 +103,7 @@ def predict_in_memory(
     is_file = isinstance(samples, str | Path)
     path = Path(samples) if is_file else ARRAY
     if is_file:
-        agree(comm, partial(check_source_code, reading, model, Path(model.file.where), allow_code))
+        agree(comm, partial(check_source_code, reading, model, Path(model.where), allow_code))
     new = agree(comm, lambda: _file(model, path, reading) if is_file else new_samples(model, samples, reading))
     memory = _Memory()
     counts = predict_new(comm, model, new, path, reading, memory if comm.is_root else None, any_scale=any_scale)
@@ -113,17 +113,17 @@ def predict_in_memory(
     return Prediction(list(model.classes), comm.broadcast(counts), _on_all_ranks(comm, probabilities), ids)
 
 
-def _file(model: TrainedModel, path: Path, reading: DataSection | None) -> NewSamples:
+def _file(model: PredictionModel, path: Path, reading: DataSection | None) -> NewSamples:
     shape = model.sample_shape
     return read_samples(path, reading, shape[0], model.data.columns, shape, working_directory=False)
 
 
-def new_samples(model: TrainedModel, samples: Any, reading: DataSection | None) -> NewSamples:
+def new_samples(model: PredictionModel, samples: Any, reading: DataSection | None) -> NewSamples:
     """Return samples in memory in the form of those that a file holds.
 
     Parameters
     ----------
-    model : TrainedModel
+    model : PredictionModel
     samples : array_like, DataFrame or list of array_like
         As in `rcdp_hpc.predict`.
     reading : DataSection or None

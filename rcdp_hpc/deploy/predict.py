@@ -20,11 +20,12 @@ from rcdp_hpc.data.sources import NewSamples, read_samples
 from rcdp_hpc.deploy.causes import other_scale_message
 from rcdp_hpc.deploy.comparison import Expected, compare, is_other_scale
 from rcdp_hpc.deploy.formats.base import Predictions, Probabilities
+from rcdp_hpc.deploy.open_model import open_model
 from rcdp_hpc.deploy.outliers import Outliers
 from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.deploy.shape_check import refuse_other_shape
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.model.prediction_model import PredictionModel
 from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
@@ -66,7 +67,7 @@ def predict(
     Parameters
     ----------
     model_file : Path
-        A ``model.pt``.
+        A ``model.pt``, or an exported ``.npz``.
     samples_file : Path
         Raw samples, like the source of the training data; see `rcdp_hpc.data.sources.read_samples`.
     output : Path
@@ -98,7 +99,7 @@ def predict(
     """
     comm = comm or SingleProcess()
     chosen = agree(comm, partial(_format_name, output, samples_file, output_format))
-    model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
+    model = agree(comm, partial(open_model, model_file, allow_code))
     reading = settings or model.data.reading
     shape, columns = model.sample_shape, model.data.columns
     agree(comm, partial(check_source_code, reading, model, model_file, allow_code))
@@ -114,7 +115,7 @@ def predict(
 
 def predict_new(
     comm: Communicator,
-    model: TrainedModel,
+    model: PredictionModel,
     new: NewSamples,
     samples_file: Path,
     reading: DataSection | None,
@@ -128,7 +129,7 @@ def predict_new(
     ----------
     comm, show_progress, any_scale
         As in `predict`.
-    model : TrainedModel
+    model : PredictionModel
     new : NewSamples
         All samples, the same on every rank.
     samples_file : Path
@@ -172,15 +173,15 @@ def _format_name(output: Path, samples_file: Path, output_format: str) -> str:
     return name
 
 
-def check_source_code(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
+def check_source_code(reading: DataSection | None, model: PredictionModel, model_file: Path, allow_code: bool) -> None:
     """Refuse a user's own source that the user has not named, unless it is allowed."""
     if reading is not None and is_user_class(reading.source):
-        check_model_code(SOURCES.key, reading.source, model.file.code, model_file, allow_code)
+        check_model_code(SOURCES.key, reading.source, model.code, model_file, allow_code)
 
 
 def _predict_all(
     comm: Communicator,
-    model: TrainedModel,
+    model: PredictionModel,
     new: NewSamples,
     path: Path,
     target: Target | None,
@@ -206,7 +207,7 @@ def _predict_all(
     return counts
 
 
-def _expected(model: TrainedModel, reading: DataSection | None) -> Expected | None:
+def _expected(model: PredictionModel, reading: DataSection | None) -> Expected | None:
     """Return the training values to compare new samples with.
 
     None if the model file does not have them, or the model standardises each series by itself, so that any scale is
@@ -237,7 +238,7 @@ def _check_scale(new: NewSamples, expected: Expected | None, path: Path, any_sca
 
 
 def _block_of(
-    model: TrainedModel, new: NewSamples, path: Path, outliers: Outliers | None
+    model: PredictionModel, new: NewSamples, path: Path, outliers: Outliers | None
 ) -> Callable[[int, int], Probabilities]:
     """Return a function that computes the probabilities of samples `low` to `high` - 1."""
 
@@ -257,7 +258,7 @@ def _block_of(
             )
         if outliers is not None:
             outliers.count(raw, lengths, low)
-        probabilities = model.probabilities(values, scaled=True, lengths=lengths)
+        probabilities = model.predicted(raw, values, lengths)
         _refuse_non_finite(probabilities, new, low, path)
         return probabilities
 
@@ -280,11 +281,11 @@ def _refuse_non_finite(probabilities: Probabilities, new: NewSamples, low: int, 
 
 
 def _gathered(
-    comm: Communicator, block_of: Callable[[int, int], Probabilities], rows: int, model: TrainedModel, bar: Progress
+    comm: Communicator, block_of: Callable[[int, int], Probabilities], rows: int, model: PredictionModel, bar: Progress
 ) -> Iterator[Probabilities]:
     """Yield the probabilities of all samples in order, on rank 0, one block of each rank per round. Collective."""
     # Ranks compute whole blocks of the reservoir, so that the blocks do not depend on the number of ranks.
-    unit = model.reservoir.batch_rows
+    unit = model.batch_rows
     share = math.ceil(rows / comm.size) + unit - 1
     most = min(BLOCK_ROWS, GATHERED_BYTES // (8 * len(model.classes) * comm.size), share)
     size = max(1, most // unit) * unit

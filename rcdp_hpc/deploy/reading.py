@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rcdp_hpc.config import DataSection, parse_config, parse_overrides
 from rcdp_hpc.config.regular_files import refuse_special
+from rcdp_hpc.deploy.open_model import reading_of
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_data import READING_KEYS
-from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import changed_data_keys
 
@@ -27,7 +27,7 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     Parameters
     ----------
     path : Path
-        A run directory or a ``model.pt``.
+        A run directory, a ``model.pt`` or an exported ``.npz``.
     overrides : sequence of str
         Settings of the form ``data.key=value``.
 
@@ -60,7 +60,7 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     for key in tree["data"]:
         _refuse_other_key(key)
     if reading is None:
-        reading = ModelFile.read(model).data.reading or DataSection()
+        reading = reading_of(model) or DataSection()
     changed = {"data": {**reading.model_dump(), **tree["data"]}}
     return model, parse_config(changed, where="with --set").data
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from rcdp_hpc.data.sources import NewSamples
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.model.prediction_model import PredictionModel
 
 # Columns that a message names.
 NAMED = 20
 
 
-def refuse_other_shape(model: TrainedModel, new: NewSamples, path: Path) -> None:
+def refuse_other_shape(model: PredictionModel, new: NewSamples, path: Path) -> None:
     """Raise an `InputError` if the shape of new samples does not fit a model.
 
     Parameters
     ----------
-    model : TrainedModel
+    model : PredictionModel
     new : NewSamples
     path : Path
         The file of the samples, for the message.
@@ -32,14 +32,14 @@ def refuse_other_shape(model: TrainedModel, new: NewSamples, path: Path) -> None
     )
 
 
-def _columns(model: TrainedModel) -> str:
+def _columns(model: PredictionModel) -> str:
     if model.data.columns is None:
         return ""
     names = model.data.columns.features
     return f": the columns {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"
 
 
-def _cause(model: TrainedModel, new: NewSamples, shape: tuple[int, ...]) -> str:
+def _cause(model: PredictionModel, new: NewSamples, shape: tuple[int, ...]) -> str:
     expected = model.sample_shape
     if (int(new.x.shape[0]), *shape) == expected:
         return "The file holds one sample without the axis of samples: save x[None]."

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import torch
 from pydantic import ValidationError
 
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.json_text import parse_json
+
+if TYPE_CHECKING:
+    import torch
 
 SectionT = TypeVar("SectionT", bound=Section)
 T = TypeVar("T")
@@ -102,6 +104,8 @@ class Fields:
 
     def tensors(self, name: str, finite: bool = True) -> dict[str, torch.Tensor]:
         """Return a field that is a dict of tensors; with `finite`, refuse NaN and infinity."""
+        import torch
+
         values = self.field(name, dict, "a table of tensors")
         for key, value in values.items():
             if type(key) is not str or not is_plain(value):
@@ -139,6 +143,8 @@ class Fields:
 
 def is_plain(value: Any) -> bool:
     """Return whether a value is a dense, real CPU tensor whose storage contains all its values."""
+    import torch
+
     return (
         isinstance(value, torch.Tensor)
         and value.layout is torch.strided

@@ -197,6 +197,27 @@ class TrainedModel:
         axes = slice(1, None) if lengths else slice(None)
         return len(shape) == len(self.sample_shape) and shape[axes] == self.sample_shape[axes]
 
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return self.file.where
+
+    @property
+    def code(self) -> dict[str, str]:
+        """SHA-256 of each module whose classes the file names."""
+        return self.file.code
+
+    @property
+    def batch_rows(self) -> int:
+        """Samples whose states are computed at once."""
+        return self.reservoir.batch_rows
+
+    def predicted(
+        self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None
+    ) -> NDArray[np.float32]:
+        """Return class probabilities of samples that are given raw and `prepared`, shape (rows, classes)."""
+        return self.probabilities(prepared, scaled=True, lengths=lengths)
+
     def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
         """Return raw samples in the form of the shards: scaled, filled and standardised.
 

@@ -15,6 +15,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from rcdp_hpc.deploy.in_memory import Prediction
+    from rcdp_hpc.deploy.predictor import Predictor
+    from rcdp_hpc.model.prediction_model import PredictionModel
     from rcdp_hpc.model.trained_model import TrainedModel
 
 INDEX = "index.json"
@@ -66,6 +68,43 @@ def load_model(path: str | Path, allow_code: bool = False) -> TrainedModel:
     return TrainedModel.load(model_file(path), allow_code=allow_code)
 
 
+def load(path: str | Path, *, any_scale: bool = False, allow_code: bool = False) -> Predictor:
+    """Read a trained or an exported model for predictions in this process.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run directory, a ``model.pt``, or an exported ``.npz``, which needs no torch.
+    any_scale : bool
+        Predict samples on another scale than the training data, with a warning.
+    allow_code : bool
+        Import classes that the model file names. Such a file can run any code.
+
+    Returns
+    -------
+    Predictor
+        ``classes``, and ``predict_proba(samples)`` and ``predict(samples)`` of raw samples.
+
+    Raises
+    ------
+    InputError
+        If there is no model, or it names code that is not allowed.
+    DataDamagedError
+        If it is damaged.
+
+    Examples
+    --------
+    >>> rcdp_hpc.load("runs/first").predict_proba(x)  # doctest: +SKIP
+    """
+    from rcdp_hpc.deploy.open_model import is_exported, open_model
+    from rcdp_hpc.deploy.predictor import Predictor
+
+    file = model_file(path)
+    if not is_exported(file):
+        require_torch()
+    return Predictor(open_model(file, allow_code), any_scale)
+
+
 def predict(
     model: str | Path | TrainedModel,
     samples: Any,
@@ -82,7 +121,7 @@ def predict(
     Parameters
     ----------
     model : str, Path or TrainedModel
-        A run directory, a ``model.pt``, or what `load_model` returned.
+        A run directory, a ``model.pt``, an exported ``.npz``, or what `load_model` returned.
     samples : str, Path, array_like or list of array_like
         A file or folder of samples; or an array of shape (n, *sample_shape), the same on every rank; or a DataFrame,
         whose columns are taken by name; or a list of series of unequal length, each of shape (steps, features).
@@ -112,18 +151,20 @@ def predict(
     >>> rcdp_hpc.predict("runs/first", x).labels[:3]  # doctest: +SKIP
     array(['4', '2', '7'], dtype='<U1')
     """
-    require_torch()
     from rcdp_hpc.deploy import in_memory
+    from rcdp_hpc.deploy.open_model import is_exported, open_model
     from rcdp_hpc.deploy.predict import predict as predict_file
     from rcdp_hpc.deploy.reading import model_and_reading
-    from rcdp_hpc.model.trained_model import TrainedModel
 
+    if not (isinstance(model, str | Path) and is_exported(Path(model))):
+        require_torch()
     with communicator_of(comm) as ranks:
-        if isinstance(model, TrainedModel):
-            loaded, reading, file = model, model.data.reading, Path(model.file.where)
+        loaded: PredictionModel
+        if not isinstance(model, str | Path):
+            loaded, reading, file = model, model.data.reading, Path(model.where)
         else:
             file, reading = agree(ranks, lambda: model_and_reading(absolute_path(model)))
-            loaded = agree(ranks, lambda: load_model(file, allow_code))
+            loaded = agree(ranks, lambda: open_model(file, allow_code))
             reading = reading or loaded.data.reading
         if to is None:
             return in_memory.predict_in_memory(loaded, samples, reading, ranks, any_scale, allow_code)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS, export_format_of, export_suffixes
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.standardization import Standardization
-from rcdp_hpc.deploy.export.base import Writer
+from rcdp_hpc.deploy.export.base import Probabilities, Writer
 from rcdp_hpc.deploy.export.lowering import lower, refuse_user_classes
 from rcdp_hpc.deploy.export.program import Program
 from rcdp_hpc.errors import InputError, StageFailedError
@@ -30,6 +30,25 @@ LARGEST_DIFFERENCE = 1e-5
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """The difference that the rounding of a model to 16 bits makes, which its exports do not have.
+
+    Attributes
+    ----------
+    what : str
+        The setting that rounds.
+    largest_difference : float
+        Of the probabilities of the file and of the model.
+    other_labels : int
+        Rows that the file gives another label.
+    """
+
+    what: str
+    largest_difference: float
+    other_labels: int
+
+
+@dataclass(frozen=True)
 class Export:
     """What was written.
 
@@ -43,21 +62,30 @@ class Export:
         Of the probabilities of the file and of the model.
     other_labels : int
         Rows that the file gives another label.
+    rounded : Rounded or None
+        The same compared with the model as it was trained, if its states are computed with fewer than 32 bits.
     """
 
     files: list[Path]
     rows: int = 0
     largest_difference: float = 0.0
     other_labels: int = 0
+    rounded: Rounded | None = None
 
     @property
     def summary(self) -> str:
         """The result of the check as a sentence."""
         if not self.rows:
             return "not checked against the model"
-        return (
+        found = (
             f"{self.rows} test rows: largest difference of probabilities {self.largest_difference:.1e}, "
             f"{self.other_labels} other labels than the model"
+        )
+        if self.rounded is None:
+            return found
+        return (
+            f"{found} in float32. The model was trained with {self.rounded.what}, which the file does not have: "
+            f"largest difference {self.rounded.largest_difference:.1e}, {self.rounded.other_labels} other labels"
         )
 
 
@@ -105,7 +133,7 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
     if rows is None:
         return result
     try:
-        checked = _compared(result, writer, model, rows)
+        checked = _compared(result, writer, model, rows, file)
         _refuse_differences(checked, to)
     except BaseException:
         for written in result.files:
@@ -175,19 +203,30 @@ def raw_samples(x: NDArray[np.float32], scale: float, standardization: Standardi
     return values / scale
 
 
-def _compared(result: Export, writer: Writer, model: TrainedModel, rows: TestRows) -> Export:
+def _rounding(file: ModelFile) -> str:
+    """Return the setting by which a model computes with 16 bits; empty if it has none."""
+    reservoir, extractor = file.config.reservoir, file.config.extractor
+    if reservoir.kind != "none" and reservoir.kernel.endswith(("bf16", "fp16")):
+        return f"reservoir.kernel = {reservoir.kernel}"
+    return "extractor.precision = bf16" if extractor.kind == "dictionary" and extractor.precision == "bf16" else ""
+
+
+def _compared(result: Export, writer: Writer, model: TrainedModel, rows: TestRows, file: ModelFile) -> Export:
     path = result.files[0]
     found = writer.predict(path, rows.samples, rows.lengths)
     if found is None:
         log.warning("%s: not checked, because what runs such files is not installed", path)
         return result
+    difference, others = _difference(found, model, rows)
+    what = _rounding(file)
+    rounded = Rounded(what, *_difference(found, TrainedModel(file), rows)) if what else None
+    return replace(result, rows=len(found), largest_difference=difference, other_labels=others, rounded=rounded)
+
+
+def _difference(found: Probabilities, model: TrainedModel, rows: TestRows) -> tuple[float, int]:
+    """Return the largest difference of probabilities from those of a model, and the number of other labels."""
     expected = model.probabilities(rows.samples, scaled=False, lengths=rows.lengths)
-    return replace(
-        result,
-        rows=len(expected),
-        largest_difference=float(np.abs(found - expected).max()),
-        other_labels=int((found.argmax(1) != expected.argmax(1)).sum()),
-    )
+    return float(np.abs(found - expected).max()), int((found.argmax(1) != expected.argmax(1)).sum())
 
 
 def _refuse_differences(checked: Export, to: Path) -> None:

@@ -1,0 +1,55 @@
+"""Opening a model of any file that predicts: ``model.pt``, or an exported ``.npz``, which needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rcdp_hpc.model.prediction_model import PredictionModel
+
+if TYPE_CHECKING:
+    from rcdp_hpc.config import DataSection
+
+EXPORTED = ".npz"
+
+
+def is_exported(path: Path) -> bool:
+    """Return whether a file is an exported model, by its suffix."""
+    return path.suffix.lower() == EXPORTED
+
+
+def open_model(path: Path, allow_code: bool = False) -> PredictionModel:
+    """Return the model of a file.
+
+    Parameters
+    ----------
+    path : Path
+        A ``model.pt``, or an exported ``.npz``.
+    allow_code : bool
+        Import classes that a model file names.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it names code that is not allowed.
+    DataDamagedError
+        If it is damaged.
+    """
+    if is_exported(path):
+        from rcdp_hpc.deploy.export.exported_model import ExportedModel
+
+        return ExportedModel.load(path)
+    from rcdp_hpc.model.trained_model import TrainedModel
+
+    return TrainedModel.load(path, allow_code=allow_code)
+
+
+def reading_of(path: Path) -> DataSection | None:
+    """Return how the model of a file reads new samples; None if it does not record it."""
+    if is_exported(path):
+        from rcdp_hpc.deploy.export.exported_model import ExportedModel
+
+        return ExportedModel.load(path).data.reading
+    from rcdp_hpc.model.model_file import ModelFile
+
+    return ModelFile.read(path).data.reading
