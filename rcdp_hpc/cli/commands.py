@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.cli.checks import check_output_file, check_output_folder, check_reachable, existing_run
 from rcdp_hpc.cli.code import settle_code
@@ -44,6 +44,9 @@ from rcdp_hpc.runtime.stage_record import edited_settings
 from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
 from rcdp_hpc.runtime.text import message_lines, plain_line, shell_word
 from rcdp_hpc.runtime.user_code import leave_out_working_directory
+
+if TYPE_CHECKING:
+    from rcdp_hpc.deploy.sums.summed_model import SumsResult
 
 log = logging.getLogger(__name__)
 
@@ -377,6 +380,54 @@ def _export(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _merge(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline.requirements import require_torch
+
+    require_torch()
+    from rcdp_hpc.deploy.sums.merge import merge_models
+
+    return _report_sums(merge_models(options.models, options.to))
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline.requirements import require_torch
+
+    require_torch()
+    from rcdp_hpc.deploy.sums.merge import forget_units
+
+    return _report_sums(forget_units(options.model, options.units, options.to))
+
+
+def _update(options: argparse.Namespace) -> int:
+    return run_on_all_ranks(partial(_update_on_ranks, options), _stall_seconds(options.model), options.quiet)
+
+
+def _update_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline.requirements import require_torch
+
+    leave_out_working_directory()
+    require_torch()
+    from rcdp_hpc.deploy.sums.update import update_model
+
+    result = update_model(
+        options.model,
+        options.data,
+        options.to,
+        comm,
+        options.unit or "",
+        options.allow_code,
+        progress=not options.quiet,
+    )
+    return _report_sums(result) if comm.is_root else EXIT_DONE
+
+
+def _report_sums(result: SumsResult) -> int:
+    for file in result.files:
+        log.info("wrote %s", file)
+    log.info("%s", result.summary)
+    return EXIT_DONE
+
+
 def _verify(options: argparse.Namespace) -> int:
     return run_on_all_ranks(partial(_verify_on_ranks, options), _stall_seconds(options.run))
 
@@ -515,6 +566,9 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "compress": _compress,
     "export": _export,
+    "merge": _merge,
+    "update": _update,
+    "forget": _forget,
     "verify": _verify,
     "status": _status,
     "report": _report,
@@ -529,7 +583,9 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 # Commands that stop with a checkpoint after a signal. The others end at once.
 WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate", "compare", "compress")
 # Commands that only rank 0 runs.
-FOR_RANK_0 = ("export", "status", "report", "submit", "plan", "inspect", "init", "config", "completion")
+FOR_RANK_0 = (
+    "export", "merge", "forget", "status", "report", "submit", "plan", "inspect", "init", "config", "completion"
+)  # fmt: skip
 # Commands whose result is their output.
 PRINTERS = ("status", "report", "plan", "inspect", "doctor", "init", "config", "completion")
 # Commands that print a file. Their messages go to stderr.

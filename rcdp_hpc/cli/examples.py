@@ -60,6 +60,15 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp compress runs/mine --to runs/small --bits 8", "weights of 8 bits"),
     ),
     "export": (("rcdp export runs/mine --to model.npz", "a model for NumPy alone, and its predictor rcdp_predict.py"),),
+    "merge": (("rcdp merge site-1.pt site-2.pt --to both.pt", "one model of the rows of two sites"),),
+    "update": (
+        ("rcdp update runs/mine new.npz --to newer.pt", "add new rows to a model"),
+        ("mpirun -n 4 rcdp update runs/mine new.npz --to newer.pt", "many rows on 4 ranks"),
+    ),
+    "forget": (
+        ("rcdp forget runs/mine patient-17 --to without.pt", "remove the rows of a patient from a model"),
+        ("rcdp forget runs/mine train-00003-of-00016.h5 --to without.pt", "remove the rows of a shard"),
+    ),
     "verify": (("rcdp verify runs/mine", "check the shards of a run"),),
     "status": (
         ("rcdp status runs/mine", "the stages of a run"),

@@ -30,6 +30,7 @@ DEFAULT_FOLDS = 5
 PAPER = "paper"
 SHELLS = ("bash", "zsh", "fish")
 Commands = argparse._SubParsersAction
+_SUMMED = "a run directory, or a model file, that keeps its sums (readout.keep_sums)"
 
 EXIT_CODES = (
     "exit codes: 0 done, 2 wrong input or configuration, 3 damaged data,\n"
@@ -270,6 +271,7 @@ def _add_compare(commands: Any) -> None:
 def _add_tools(commands: Any) -> None:
     _add_predict(commands)
     _add_compress(commands)
+    _add_sums(commands)
     _add_export(commands)
     _add_run(_add(commands, "verify", "check all checksums, counts and class proportions of the shards"))
     status = _add(commands, "status", "show results or progress of each stage, and the next command")
@@ -379,6 +381,33 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--to", type=path, required=True, metavar="FILE", help=f"file to write: {export_suffixes()}")
     export.add_argument("--no-check", action="store_true", help="do not compare the file with the model on test rows")
     export.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+
+
+def _add_sums(commands: Any) -> None:
+    merge = _add(commands, "merge", "solve a readout from the rows of several models that keep their sums")
+    merge.add_argument("models", type=path, nargs="+", metavar="MODEL", help=_SUMMED)
+    update = _add(commands, "update", "solve a readout from the rows of a model and new rows, on one rank or many")
+    update.add_argument("model", type=path, metavar="MODEL", help=_SUMMED)
+    update.add_argument("data", type=path, metavar="NEW_DATA", help="labelled samples, of the source of the model")
+    update.add_argument(
+        "--unit", type=nonempty, metavar="NAME",
+        help="name of the unit of the new rows, if the model has no data.unit_pattern; default: the name of the file",
+    )  # fmt: skip
+    forget = _add(commands, "forget", "solve a readout without the rows of some shards, sites or patients")
+    forget.add_argument("model", type=path, metavar="MODEL", help=_SUMMED)
+    forget.add_argument(
+        "units", type=nonempty, nargs="+", metavar="UNIT", help="a shard, or a unit by data.unit_pattern"
+    )
+    for parser in (merge, update, forget):
+        parser.add_argument(
+            "--to",
+            type=path,
+            required=True,
+            metavar="FILE",
+            help="model file to write, with its sums next to it",
+        )
+        parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+    add_allow_code(update)
 
 
 def _add_submit(commands: Any) -> None:

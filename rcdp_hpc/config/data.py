@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rcdp_hpc.config.choices import BALANCING_METHODS, SOURCES
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
@@ -64,6 +65,16 @@ class DataSection(Section):
         "refuse",
         description="what prediction does with a category that is not in the training data",
         json_schema_extra=RESUMABLE,
+    )
+    unit_pattern: str = Field(
+        "",
+        description="regular expression: its match in a sample's name, or the match of its first group, is the unit "
+        "(site, patient) of the sample, which rcdp forget can remove; empty: no units",
+    )
+    like: str = Field(
+        "",
+        description="run directory whose classes and standardisation are used instead of new ones",
+        json_schema_extra=RESUMABLE | PATH,
     )
     x_name: str = Field("x", description="dataset of the samples")
     y_name: str = Field("y", description="dataset of the labels")
@@ -173,6 +184,15 @@ class DataSection(Section):
         description="what to do if training finds a damaged shard",
         json_schema_extra=RESUMABLE,
     )
+
+    @field_validator("unit_pattern")
+    @classmethod
+    def _regular_expression(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
 
     @model_validator(mode="after")
     def _dealt(self) -> DataSection:

@@ -157,6 +157,9 @@ def _least_kernels(config: Config) -> int:
     return 84 * (inputs + 1 if inputs > 1 else 1)
 
 
+# Why settings that draw rows do not go with units.
+_OWN_ROWS = "the rows of a unit must not depend on other units"
+
 DATA = (
     Rule(
         "data.class_keep_counts",
@@ -164,6 +167,23 @@ DATA = (
         "data.class_keep_fractions = []",
         lambda c: not c.data.class_keep_fractions,
         "both say how many training samples of a class are kept",
+    ),
+    *(
+        Rule(
+            "data.unit_pattern",
+            lambda c: bool(c.data.unit_pattern),
+            f"data.{key} = {shown}",
+            lambda c, key=key, value=value: getattr(c.data, key) == value,  # type: ignore[misc]
+            why,
+        )
+        for key, shown, value, why in (
+            ("balance", "'none'", "none", "a synthetic row belongs to the units of two samples"),
+            ("max_samples", "0", 0, _OWN_ROWS),
+            ("folds", "0", 0, _OWN_ROWS),
+            ("class_keep_fractions", "[]", [], _OWN_ROWS),
+            ("class_keep_counts", "[]", [], _OWN_ROWS),
+            ("reserve", "0", 0, "synthetic rows belong to no unit"),
+        )
     ),
 )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
+from rcdp_hpc.data.like import Preparation
 from rcdp_hpc.data.ranges import FeatureRanges, feature_count
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.sources.base import BLOCK_BYTES, row_bytes
@@ -44,7 +45,9 @@ def method_for(setting: str, kind: str) -> Method:
     return setting  # type: ignore[return-value]
 
 
-def standardized(source: Source, train: NDArray[np.int64], data: DataSection) -> tuple[Source, FeatureRanges]:
+def standardized(
+    source: Source, train: NDArray[np.int64], data: DataSection, earlier: Preparation | None = None
+) -> tuple[Source, FeatureRanges]:
     """Return a source whose samples are standardised by its training rows, and the ranges of their raw values.
 
     Parameters
@@ -54,6 +57,8 @@ def standardized(source: Source, train: NDArray[np.int64], data: DataSection) ->
         Ascending indices of the original training rows. The statistics depend on no other rows.
     data : DataSection
         ``standardize`` and ``missing``.
+    earlier : Preparation, optional
+        The preparation whose standardisation is used instead.
 
     Raises
     ------
@@ -68,6 +73,9 @@ def standardized(source: Source, train: NDArray[np.int64], data: DataSection) ->
         )
     rows = _spaced(train) if source.kind == "images" else train
     ranges = FeatureRanges.of_blocks(_raw_blocks(source, rows), source.kind, source.sample_shape, str(source.dtype))
+    if earlier is not None:
+        log.info("features are standardised as in %s", earlier.where)
+        return replace(source, standardization=earlier.standardization), ranges
     features = feature_count(source.kind, source.sample_shape)
     center, deviation = np.zeros(features), np.ones(features)
     if method == "standard":

@@ -22,6 +22,7 @@ from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
 from rcdp_hpc.data.fit_standardization import standardized
+from rcdp_hpc.data.like import Preparation
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards.atomic_folder import atomic_folder, recover, refuse_foreign_files
@@ -32,7 +33,17 @@ from rcdp_hpc.data.shards.storage import Storage, storage_of
 from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.size_checks import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.sources import LabelledArrays, Source, open_source
-from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, sample_indices, split_indices, uneven_indices
+from rcdp_hpc.data.split import (
+    RESERVE,
+    Split,
+    fold_indices,
+    interleave,
+    refuse_empty_split,
+    sample_indices,
+    split_indices,
+    uneven_indices,
+)
+from rcdp_hpc.data.units import Units
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.code_consent import code_named_by, digests_of, find_module, search_path
 from rcdp_hpc.runtime.digests import write_sealed
@@ -40,6 +51,9 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import available_cores
 
 log = logging.getLogger(__name__)
+
+# The splits whose rows are in the order of their units.
+UNIT_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 CheckStop = Callable[[], None]
 Counts = dict[str, list[int]]
@@ -99,6 +113,9 @@ def prepare_shards(
     # A class of the user's own is imported before the source is read.
     method_choice(config.data.balance)
     source = open_source(config.data, config.run.progress, arrays)
+    earlier = Preparation.of(config.data)
+    if earlier is not None:
+        source = earlier.applied_to(source)
     config = with_kind_defaults(config, source.facts)
     _refuse_wide_rows(source, config.data)
     log.info("source: %s", source.description)
@@ -109,7 +126,7 @@ def prepare_shards(
     report_dropped(source.classes, counts, config.data)
     report_unevenness(source.classes, counts["before"], config.data.balance)
     refuse_small_classes(source, counts["before"], config.data)
-    source, ranges = standardized(source, train, config.data)
+    source, ranges = standardized(source, train, config.data, earlier)
     storage = storage_of(config.data, source)
     tables = plan_rows(source, config, storage, train, others, check_stop)
     check_stop()
@@ -148,7 +165,8 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     used = sample_indices(y, data.max_samples, seed)
     if len(used) < len(y):
         log.warning("data.max_samples = %d: %d of %d samples are used", data.max_samples, len(used), len(y))
-    indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed).items()}
+    units = Units.of(source, data)
+    indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed, units).items()}
     split = indices["train"]
     # Only the training part is made uneven. Validation and test keep the class proportions of the source.
     kept = uneven_indices(y[split], data.class_keep_fractions, source.classes, seed, data.class_keep_counts)
@@ -191,11 +209,24 @@ def plan_rows(
     tables: dict[Split, RowTable] = {"train": balanced, **others}
     if data.reserve:
         tables[RESERVE] = reserve_rows(source, balanced, data, seed, storage, progress, check_stop)
-    return {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in tables}
+    units = Units.of(source, data)
+
+    def order(split: Split, table: RowTable) -> NDArray[np.int64]:
+        return (
+            units.order(table, seed) if units and split in UNIT_SPLITS else interleave(table.y.astype(np.int64), seed)
+        )
+
+    return {split: table.part(order(split, table)) for split, table in tables.items()}
 
 
-def _split(source: Source, y: NDArray[np.int64], data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
+def _split(
+    source: Source, y: NDArray[np.int64], data: DataSection, seed: int, units: Units | None
+) -> dict[Split, NDArray[np.int64]]:
     """Split the training samples of the source with class indices `y`; with folds a separate test set is not used."""
+    if units is not None:
+        split = units.split(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
+        refuse_empty_split(split)
+        return split
     if data.folds:
         return fold_indices(y, source.classes, data.folds, data.fold, data.validation_fraction, seed)
     return split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
@@ -232,6 +263,9 @@ def _write(
             for split in tables
         }
         index = _index(config, source, ranges, storage, counts, splits)
+        units = Units.of(source, config.data)
+        if units is not None:
+            index["units"] = {split: units.entries(tables[split]) for split in UNIT_SPLITS}
         index["test_ids"] = write_test_ids(partial, source, tables["test"].source)
         write_sealed(partial / INDEX_NAME, index)
     return index
@@ -263,6 +297,7 @@ def _index(
         "scale": source.scale,
         "storage": asdict(storage),
         "lengths": source.has_lengths,
+        "separate_test": source.test is not None,
         "shortest": source.shortest,
         "categories": list(source.categories),
         "columns": _columns(source),

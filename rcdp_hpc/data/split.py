@@ -124,7 +124,11 @@ def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int
 
 
 def split_indices(
-    y: NDArray[np.int64], validation_fraction: float, test_fraction: float | None, seed: int
+    y: NDArray[np.int64],
+    validation_fraction: float,
+    test_fraction: float | None,
+    seed: int,
+    may_be_empty: bool = False,
 ) -> dict[Split, NDArray[np.int64]]:
     """Split rows at random so that each part has the class proportions of the whole.
 
@@ -140,6 +144,8 @@ def split_indices(
         Shares held out; None as test fraction makes no test part.
     seed : int
         Seed of the split.
+    may_be_empty : bool
+        Whether parts may have no row: those of one unit of several.
 
     Returns
     -------
@@ -149,7 +155,7 @@ def split_indices(
     Raises
     ------
     InputError
-        If a part has no row.
+        If a part has no row and must have one.
     """
     parts: dict[Split, list[NDArray[np.int64]]] = {"train": [], "validation": []}
     if test_fraction is not None:
@@ -168,6 +174,13 @@ def split_indices(
         parts["validation"].append(members[tests : tests + validations])
         parts["train"].append(members[tests + validations :])
     split = {name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()}
+    if not may_be_empty:
+        refuse_empty_split(split)
+    return split
+
+
+def refuse_empty_split(split: dict[Split, NDArray[np.int64]]) -> None:
+    """Raise an `InputError` if a part of a split has no row."""
     order: list[Split] = ["test", "validation", "train"] if "test" in split else ["validation", "train"]
     for name, rows in split.items():
         if len(rows) == 0:
@@ -175,7 +188,6 @@ def split_indices(
                 f"the split leaves no row for {name}: no class has more than {len(order[: order.index(name)]) + 2} "
                 "samples, of which the first two are for training. Give a class more samples."
             )
-    return split
 
 
 def fold_numbers(

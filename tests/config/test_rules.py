@@ -15,12 +15,22 @@ FUNCTION = {"search.evaluation": "function", "search.function": "mine:judge"}
 CONVOLUTION = {"extractor.kind": "convolution"}
 KERNELS = {"extractor.kind": "kernels"}
 SUMS = {"readout.kind": "ridge", "data.balance": "none", "readout.keep_sums": True}
+UNITS = {"data.unit_pattern": "a", "data.balance": "none"}
 AT_ONCE = {"search.candidates_at_once": 2}
 
 # For every rule settings that break it, and settings that mend them.
 CASES = [
     ("data.class_keep_counts = [3, 4] needs data.class_keep_fractions = []",
      {"data.class_keep_counts": [3, 4], "data.class_keep_fractions": [0.5, 1]}, {"data.class_keep_fractions": []}),
+    ("data.unit_pattern = '^[^_]+' needs data.balance = 'none'", {"data.unit_pattern": "^[^_]+"},
+     {"data.balance": "none"}),
+    ("data.unit_pattern = 'a' needs data.max_samples = 0", {**UNITS, "data.max_samples": 9}, {"data.max_samples": 0}),
+    ("data.unit_pattern = 'a' needs data.folds = 0", {**UNITS, "data.folds": 3}, {"data.folds": 0}),
+    ("data.unit_pattern = 'a' needs data.class_keep_fractions = []", {**UNITS, "data.class_keep_fractions": [0.5]},
+     {"data.class_keep_fractions": []}),
+    ("data.unit_pattern = 'a' needs data.class_keep_counts = []", {**UNITS, "data.class_keep_counts": [5]},
+     {"data.class_keep_counts": []}),
+    ("data.unit_pattern = 'a' needs data.reserve = 0", {**UNITS, "data.reserve": 0.1}, {"data.reserve": 0.0}),
     ("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'",
      {"search.space.spectral_radius": BOUNDS, "reservoir.scaling": "weight_scale"},
      {"reservoir.scaling": "spectral_radius"}),

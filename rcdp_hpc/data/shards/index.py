@@ -91,6 +91,11 @@ class _Settings(_Entry):
     run: dict[str, Any]
 
 
+class _Unit(_Entry):
+    name: str = Field(min_length=1)
+    rows: int = Field(ge=1)
+
+
 class _Index(_Entry):
     format: Literal["rcdp-shards"]
     format_version: int
@@ -112,6 +117,7 @@ class _Index(_Entry):
     source: _Source
     class_table: list[_ClassRow]
     splits: dict[str, _Split]
+    units: dict[Literal["train", "validation"], list[_Unit]] | None = None
 
     @model_validator(mode="after")
     def _check_complete(self) -> _Index:
@@ -119,6 +125,9 @@ class _Index(_Entry):
             raise ValueError(f"it has the splits {sorted(self.splits)}, expected {sorted(SPLITS)}")
         if len(self.class_table) != len(self.classes):
             raise ValueError(f"{len(self.class_table)} rows of the class table for {len(self.classes)} classes")
+        for split, units in (self.units or {}).items():
+            if sum(unit.rows for unit in units) != self.splits[split].rows:
+                raise ValueError(f"the rows of the units of {split} do not add up")
         return self
 
 

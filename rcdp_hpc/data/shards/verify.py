@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def _content_findings(directory: Path, comm: Communicator, advance: Callable[[in
         if comm.is_root:
             for split, content in columns.items():
                 findings += _count_findings(shards, split, content)
-                findings += _proportion_findings(split, content["y"])
+                for rows in _ordered_parts(shards.index, split):
+                    findings += _proportion_findings(split, content["y"][rows])
         # The origin of rows can only be checked with all splits.
         if len(columns) == len(shards.splits):
             if comm.is_root:
@@ -163,6 +165,15 @@ def _count_findings(shards: ShardReader, split: str, columns: dict[str, NDArray[
             if counts != recorded[key]:
                 findings.append(f"{name}: {key} are {counts}, the index has {recorded[key]}")
     return findings
+
+
+def _ordered_parts(index: dict[str, Any], split: str) -> list[slice]:
+    """Return the rows that are in the order of `rcdp_hpc.data.split.interleave`: those of each unit, or all."""
+    units = (index.get("units") or {}).get(split)
+    if units is None:
+        return [slice(None)]
+    ends = list(accumulate((unit["rows"] for unit in units), initial=0))
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:

@@ -39,7 +39,7 @@ from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.stage_context import StageContext
-from rcdp_hpc.training.solve.kept_solve import decisive_settings, tensors_digest
+from rcdp_hpc.training.solve.kept_solve import deciding_settings, tensors_digest
 from rcdp_hpc.training.solve.kept_sums import KeptSums, sums_path
 from rcdp_hpc.training.solve.ridge_fit import Blocks, class_weights, smoothed
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
@@ -224,7 +224,7 @@ def _kept_sums(task: CompressTask, config: Config, rows: SolvedRows) -> KeptSums
     path = sums_path(task.source.model)
     if path.exists():
         kept = KeptSums.read(path)
-        same = kept.facts.settings == json.loads(json.dumps(decisive_settings(config)))
+        same = kept.facts.settings == json.loads(json.dumps(deciding_settings(config)))
         if same and kept.facts.learned == tensors_digest(learned_of(rows.reservoir)):
             log.info("the sums in %s are used: no training row is read", path)
             return kept

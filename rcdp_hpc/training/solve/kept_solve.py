@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import Config, settings_that_matter, to_tree
+from rcdp_hpc.data.like import FACTS
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.reservoir.identity_source import StateSource
+from rcdp_hpc.reservoir.matrix_files import original_of
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.runtime.progress import Progress
@@ -25,7 +27,7 @@ from rcdp_hpc.training.solve.kept_sums import KeptSums, SumsFacts, sums_path
 from rcdp_hpc.training.solve.solver import Solution
 from rcdp_hpc.training.solve.sums_fit import SumsFit, fit_sums
 from rcdp_hpc.training.solve.unit_sums import StateBlocks, UnitRows, groups_of_rank, sum_units, unit_rows
-from rcdp_hpc.training.states.cache import state_blocks
+from rcdp_hpc.training.states.cache import SplitRows, state_blocks
 from rcdp_hpc.training.states.shifts import shifts_within
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,6 @@ DOING = "summing reservoir states"
 # Settings that decide features and readout. Of [readout], these two do not: they say what is kept, and what is summed.
 SECTIONS = ("reservoir", "extractor", "augment", "readout", "loss")
 NOT_DECISIVE = ("keep_sums", "without_units")
-# Facts in the index of the shards that the features depend on.
-PREPARATION = ("classes", "kind", "sample_shape", "scale", "lengths", "columns", "categories", "standardization")
 
 
 def solve_keeping_sums(
@@ -82,7 +82,7 @@ def solve_keeping_sums(
     return solution, with_weights(kept[0], weights) if kept else None
 
 
-def blocks_of(config: Config, shards: ShardReader, reservoir: StateSource, progress: Progress) -> StateBlocks:
+def blocks_of(config: Config, shards: SplitRows, reservoir: StateSource, progress: Progress) -> StateBlocks:
     """Return what computes the states of some rows of a split, with the shifted copies of training rows."""
     shifts = shifts_within(config.augment.shifts)
 
@@ -111,19 +111,22 @@ def facts_of(config: Config, shards: ShardReader, reservoir: StateSource) -> Sum
         classes=list(shards.classes),
         features=reservoir.width,
         by_class=weighs_classes(config),
-        settings=decisive_settings(config),
-        preparation={**{key: index.get(key) for key in PREPARATION}, "storage": index["storage"]["kind"]},
+        settings=deciding_settings(config),
+        preparation={**{key: index.get(key) for key in FACTS}, "storage": index["storage"]["kind"]},
         learned=tensors_digest(learned_of(reservoir)),
-        reading={"data": tree["data"], "run": tree["run"]},
+        reading={"data": tree["data"], "run": tree["run"], "separate_test": index.get("separate_test", False)},
         shards=[shards.digest],
     )
 
 
-def decisive_settings(config: Config) -> dict[str, object]:
+def deciding_settings(config: Config) -> dict[str, object]:
     """Return the settings that decide features and readout."""
     settings = settings_that_matter(config, SECTIONS)
     for key in NOT_DECISIVE:
         del settings["readout"][key]
+    if config.reservoir.matrices:
+        # Each run has a copy of the file, in its folder.
+        settings["reservoir"]["matrices"] = original_of(Path(config.reservoir.matrices))
     return {**settings, "run": {"seed": config.run.seed}}
 
 
@@ -157,7 +160,7 @@ def _units(config: Config, shards: ShardReader, width: int) -> list[UnitRows]:
             f"readout.keep_sums: rows of {', '.join(replaced)} were replaced by synthetic rows, which belong to no "
             "unit. Prepare again (rcdp prepare --restart)."
         )
-    units = unit_rows(shards, config.readout.without_units)
+    units = unit_rows(shards.index, config.readout.without_units)
     size = len(units) * sums_bytes(width, len(shards.classes), weighs_classes(config))
     names = {unit.name for unit in units}
     log.info("readout.keep_sums: the exact sums of %d units need %.1f MiB", len(names), size / MIB)

@@ -75,7 +75,7 @@ class SumsFacts:
     learned : str
         SHA-256 of what the extractor learned, and of the user's matrices.
     reading : dict
-        The sections ``data`` and ``run`` of the first fit.
+        The sections ``data`` and ``run`` of the first fit, and whether its source had a test set of its own.
     shards : list of str
         Digests of the shards and files that the units come from.
     weights : str
@@ -91,6 +91,11 @@ class SumsFacts:
     reading: dict[str, Any] = field(default_factory=dict)
     shards: list[str] = field(default_factory=list)
     weights: str = ""
+
+    @property
+    def has_named_units(self) -> bool:
+        """Whether the units are those of ``data.unit_pattern``, not shards."""
+        return bool(self.reading.get("data", {}).get("unit_pattern"))
 
 
 @dataclass(frozen=True, eq=False)

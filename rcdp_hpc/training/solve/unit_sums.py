@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +26,6 @@ GROUP_ROWS = 2048
 
 # Returns the blocks of states and class indices of rows START to STOP - 1 of a split.
 StateBlocks = Callable[[str, int, int], Iterable[tuple[torch.Tensor, torch.Tensor]]]
-
-
-class Indexed(Protocol):
-    """Prepared rows with an index: shards."""
-
-    @property
-    def index(self) -> dict[str, Any]:
-        """The content of index.json."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +47,24 @@ class UnitRows:
     stop: int
 
 
-def unit_rows(shards: Indexed, without: Sequence[str] = ()) -> list[UnitRows]:
+def unit_rows(index: Mapping[str, Any], without: Sequence[str] = ()) -> list[UnitRows]:
     """Return the rows of the units of shards: those of ``data.unit_pattern``, or the shard files.
 
     Parameters
     ----------
-    shards : ShardReader
+    index : mapping
+        The content of index.json.
     without : sequence of str
         Units that are left out.
 
     Raises
     ------
     InputError
-        If a unit that should be left out is not there, or no rows are left for training or validation.
+        If a unit that should be left out is not there.
     """
-    rows = [unit for role in ROLES for unit in _units_of(shards.index, role)]
+    rows = [unit for role in ROLES for unit in _units_of(index, role)]
     refuse_unknown_units("readout.without_units", without, [unit.name for unit in rows])
-    used = [unit for unit in rows if unit.name not in without]
-    for role in ROLES:
-        if not any(unit.role == role for unit in used):
-            raise InputError(f"readout.without_units leaves no {role} rows.")
-    return used
+    return [unit for unit in rows if unit.name not in without]
 
 
 def _units_of(index: Mapping[str, Any], role: str) -> list[UnitRows]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.reader import ShardReader
+from rcdp_hpc.data.shards.reader import Rows, ShardReader
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
@@ -92,9 +93,16 @@ def cache_dtype(config: Config, reservoir: StateSource) -> torch.dtype:
     return chosen.get(config.states.precision, reservoir.dtype)
 
 
+class SplitRows(Protocol):
+    """Prepared rows of splits, from shards or elsewhere."""
+
+    def read(self, split: str, start: int, stop: int) -> Rows:
+        """Return rows `start` to `stop` - 1 of a split."""
+
+
 def state_blocks(
     reservoir: StateSource,
-    shards: ShardReader,
+    shards: SplitRows,
     split: str,
     start: int,
     stop: int,

@@ -1,0 +1,1 @@
+"""Models with exact sums: merged with others, updated by new rows, and without units that are forgotten."""
