@@ -15,6 +15,7 @@ from rcdp_hpc.pipeline.linked_shards import link_shards
 from rcdp_hpc.pipeline.requirements import require_torch_for
 from rcdp_hpc.pipeline.stages import StageOptions, held, run_with_options
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, record_failure
+from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.comm.connect import communicator_of
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
@@ -111,7 +112,7 @@ def compress(
             _make_model(task)
         final = run_on_root(ranks, target.config)
         run_with_options(("evaluate",), final, target.path, ranks, stage_options)
-        return run_on_root(ranks, lambda: _result(source, target))
+        return run_on_root(ranks, lambda: _result(source, target, final, allow_code))
 
 
 def _check(
@@ -203,7 +204,9 @@ def _copy_model(task: CompressTask) -> ClosedForm:
     return ClosedForm(task.config, run_on_root(task.comm, copy))
 
 
-def _result(source: RunDirectory, target: RunDirectory) -> CompressResult:
+def _result(source: RunDirectory, target: RunDirectory, config: Config, allow_code: bool) -> CompressResult:
     from rcdp_hpc.deploy.compress.result import CompressResult, Measured
 
-    return CompressResult(target.path, Measured.of(source), Measured.of(target))
+    own_code = code_named_by(config).values()
+    before, after = (Measured.of(run, allow_code, own_code) for run in (source, target))
+    return CompressResult(target.path, before, after)
