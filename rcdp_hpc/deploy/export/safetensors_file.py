@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -64,9 +63,9 @@ def write_safetensors(model: Path, path: Path) -> None:
     arrays: Arrays = {}
     for group in GROUPS:
         for name, tensor in fields.tensors(group).items():
-            arrays[f"{group}.{name}"] = np.ascontiguousarray(tensor.numpy())
+            arrays[f"{group}.{name}"] = tensor.contiguous().numpy()
     for name, one in codes.items():
-        arrays |= {name: np.ascontiguousarray(one.codes), name + SCALE: one.scale}
+        arrays |= {name: one.codes.copy(), name + SCALE: one.scale}
     metadata = {FORMAT_KEY: FORMAT, AXES: json.dumps({name: one.axis for name, one in codes.items()})}
     for name, value in fields.content.items():
         if name not in (*GROUPS, "packed", FORMAT_KEY):

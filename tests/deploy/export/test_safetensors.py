@@ -24,7 +24,8 @@ from rcdp_hpc.model.trained_model import TrainedModel
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return trained_run(tmp_path_factory.mktemp("run"), ["data.standardize=standard"])
+    settings = ["data.standardize=standard", "readout.kind=network", "readout.hidden=8", "training.epochs=1"]
+    return trained_run(tmp_path_factory.mktemp("run"), settings)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_model_is_the_same_when_it_is_read_back(run, exported):
 def test_other_programs_read_weights_and_metadata(run, exported):
     tensors = safetensors.numpy.load_file(exported)
     weights = ModelFile.read(run.model).weights
-    assert np.array_equal(tensors["weights.linear.weight"], weights["linear.weight"].numpy())
+    assert np.array_equal(tensors["weights.output_map.weight"], weights["output_map.weight"].numpy())
     with safetensors.safe_open(exported, framework="numpy") as file:
         metadata = file.metadata()
     assert json.loads(metadata["classes"]) == [str(digit) for digit in range(10)]
@@ -60,15 +61,15 @@ def test_other_programs_read_weights_and_metadata(run, exported):
 
 def test_numbers_of_8_bits_stay_so(run, tmp_path):
     file = ModelFile.read(run.model)
-    codes = Quantized.of(file.weights["linear.weight"].numpy())
-    weights = {**file.weights, "linear.weight": torch.from_numpy(codes.dense())}
-    quantized = {"linear.weight": codes}
+    codes = Quantized.of(file.weights["output_map.weight"].numpy())
+    weights = {**file.weights, "output_map.weight": torch.from_numpy(codes.dense())}
+    quantized = {"output_map.weight": codes}
     ModelFile.write(tmp_path / "model.pt", file.config, ShardReader(run.shards), weights, quantized=quantized)
     write_safetensors(tmp_path / "model.pt", tmp_path / "model.safetensors")
-    assert safetensors.numpy.load_file(tmp_path / "model.safetensors")["weights.linear.weight"].dtype == np.int8
+    assert safetensors.numpy.load_file(tmp_path / "model.safetensors")["weights.output_map.weight"].dtype == np.int8
     after = read_safetensors(tmp_path / "model.safetensors")
-    assert np.array_equal(after.quantized["linear.weight"].codes, codes.codes)
-    assert torch.equal(after.weights["linear.weight"], weights["linear.weight"])
+    assert np.array_equal(after.quantized["output_map.weight"].codes, codes.codes)
+    assert torch.equal(after.weights["output_map.weight"], weights["output_map.weight"])
 
 
 def test_altered_and_truncated_files_are_refused(exported):
