@@ -119,6 +119,31 @@ class ExtractorSection(Section):
         "for each feature (wavelet_packets)",
     )
 
+    components: int = Field(
+        16,
+        ge=1,
+        le=100_000,
+        description="features of a step that are left (pca, random_projection, selection)",
+    )
+    over: Literal["steps", "sample"] = Field(
+        "steps",
+        description="what is reduced: the features of every step in the same way, or all values of a sample, which "
+        "become one step (pca, random_projection, selection)",
+    )
+    fit_rows: int = Field(
+        20_000,
+        ge=2,
+        le=10_000_000,
+        description="number of training rows that the reduction is learned from (pca, selection)",
+    )
+    whiten: bool = Field(
+        False, description="scale the components to mean 0 and standard deviation 1, as far as they vary (pca)"
+    )
+    projection: Literal["gaussian", "sparse"] = Field(
+        "gaussian", description="distribution of the entries of the matrix (random_projection)"
+    )
+    method: Literal["greedy", "genetic"] = Field("greedy", description="how features are selected (selection)")
+
     @property
     def trained(self) -> bool:
         """Whether gradient steps train the extractor, so that states change and are not cached."""
@@ -128,6 +153,11 @@ class ExtractorSection(Section):
     def makes_sequences(self) -> bool:
         """Whether the extractor computes the sequences that drive the reservoir; otherwise samples are cut."""
         return extractor_choice(self.kind).makes_sequences
+
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether the extractor reads the sequences that ``reservoir.sequence`` cuts, and keeps their steps."""
+        return extractor_choice(self.kind).reads_sequences and self.over == "steps"
 
     @property
     def joins_features(self) -> bool:

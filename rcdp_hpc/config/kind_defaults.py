@@ -166,7 +166,9 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     balanced = any(key in settings for key in BALANCING_KEYS)
     ridge = not readout_choice(settings.get("readout.kind", "ridge")).trained
     # Steps that an extractor makes, such as frequency bands, are not points in time, which differences need.
-    by_time = not extractor_choice(settings.get("extractor.kind", "none")).makes_sequences
+    extractor = extractor_choice(settings.get("extractor.kind", "none"))
+    steps_stay = extractor.reads_sequences and settings.get("extractor.over", "steps") == "steps"
+    by_time = not extractor.makes_sequences or steps_stay
     kernels = ridge and shape[0] >= KERNEL_STEPS and settings.get("reservoir.sequence", "rows") == "rows"
     return {
         **({"extractor.kind": "kernels"} if kernels else {}),
@@ -196,10 +198,11 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     side = min(shape[:2])
     by_rows = side < SMALLEST_IMAGE or bool(settings.get("search.generations"))
     extractor = settings.get("extractor.kind", "none" if by_rows else "dictionary")
-    if not extractor_choice(extractor).makes_sequences:
+    choice = extractor_choice(extractor)
+    if not choice.makes_sequences or choice.reads_sequences:
         return _rows_of_images(shape)
     defaults: dict[str, Any] = {"search.generations": 0, "extractor.kind": extractor}
-    if extractor_choice(extractor).trained:
+    if choice.trained:
         return {**defaults, "readout.kind": "network", **_trained_readout()}
     if extractor == "pretrained":
         return {**defaults, **_pretrained()}

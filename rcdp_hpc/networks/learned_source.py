@@ -1,4 +1,4 @@
-"""Sources with a part that is fixed before the training: learned without labels, or taken from another model."""
+"""Sources with a part that is fixed before the training: learned from samples, or taken from another model."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class TrainingSamples(Protocol):
 
     def originals(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
         """Return about `count` samples that are not synthetic, and their lengths; None if all have one length."""
+
+    def labelled(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return about `count` samples that are not synthetic, and their class indices."""
 
 
 class FixedSource(StateSource):

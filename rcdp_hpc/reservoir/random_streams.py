@@ -16,7 +16,7 @@ from scipy.special import ndtri
 # Append new names at the end: a stream's position is part of its seed.
 STREAMS = (
     "mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation", "memory", "mixing", "leak",
-    "autoencoder", "autoencoder_bias",
+    "autoencoder", "autoencoder_bias", "projection",
 )  # fmt: skip
 # Which of several reservoirs, (scan, layer); () is the first one.
 Part = tuple[int, ...]

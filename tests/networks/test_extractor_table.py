@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def configured(choice, reservoir: str):
     return config_of(
         extractor__kind=choice.name, extractor__model_kind="convolution", extractor__model_shape=list(SHAPE),
-        extractor__channels=[4], extractor__atoms=8, extractor__kernels=420,
+        extractor__channels=[4], extractor__atoms=8, extractor__kernels=420, extractor__components=5,
         reservoir__kind=reservoir, reservoir__nodes=20, reservoir__kernel="dense-fp32", reservoir__sequence="rows",
         reservoir__states=2, search__generations=0,
     )  # fmt: skip

@@ -16,20 +16,24 @@ class ExtractorChoice(Choice):
     trained : bool
         Gradient steps train the extractor with the readout, so that states change and cannot be cached.
     learned : bool
-        The extractor is learned from training samples without labels before the training, and then fixed.
+        The extractor is learned from training samples before the training, and then fixed.
     makes_sequences : bool
         The extractor computes the sequences that drive the reservoir; False if samples are cut into sequences.
     joins_features : bool
         The extractor appends features of the whole sample to the reservoir's states.
+    reads_sequences : bool
+        The extractor reads the sequences that ``reservoir.sequence`` cuts, and keeps their steps.
     """
 
     trained: bool = False
     learned: bool = False
     makes_sequences: bool = False
     joins_features: bool = False
+    reads_sequences: bool = False
 
 
 _PACKAGE = "rcdp_hpc.networks.extractors"
+_COMPRESSION = ("extractor.components", "extractor.over")
 _EXTRACTORS = (
     ExtractorChoice(
         "none", "none: the reservoir reads the sample as reservoir.sequence cuts it", f"{_PACKAGE}.none:NoExtractor"
@@ -65,6 +69,32 @@ _EXTRACTORS = (
         f"{_PACKAGE}.wavelet_packets:WaveletPacketExtractor",
         ("extractor.wavelet", "extractor.levels", "extractor.axis"),
         makes_sequences=True,
+    ),
+    ExtractorChoice(
+        "pca",
+        "principal components of the training samples, learned without labels before the training",
+        f"{_PACKAGE}.pca:PcaExtractor",
+        (*_COMPRESSION, "extractor.fit_rows", "extractor.whiten"),
+        learned=True,
+        makes_sequences=True,
+        reads_sequences=True,
+    ),
+    ExtractorChoice(
+        "random_projection",
+        "random projections, a fixed matrix that follows from reservoir.seed; nothing is learned",
+        f"{_PACKAGE}.random_projection:RandomProjectionExtractor",
+        (*_COMPRESSION, "extractor.projection"),
+        makes_sequences=True,
+        reads_sequences=True,
+    ),
+    ExtractorChoice(
+        "selection",
+        "some of the features, those with which a ridge regression of training samples is best",
+        f"{_PACKAGE}.selection:SelectionExtractor",
+        (*_COMPRESSION, "extractor.fit_rows", "extractor.method"),
+        learned=True,
+        makes_sequences=True,
+        reads_sequences=True,
     ),
     ExtractorChoice(
         "pretrained",

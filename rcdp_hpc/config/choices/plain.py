@@ -438,6 +438,27 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "extractor.over",
+        (
+            Choice("steps", "the features of every step, as reservoir.sequence cuts them; all steps in the same way"),
+            Choice("sample", "all values of a sample, which become one step"),
+        ),
+    ),
+    ChoiceTable(
+        "extractor.projection",
+        (
+            Choice("gaussian", "normal entries"),
+            Choice("sparse", "two thirds of the entries are 0, the others have one absolute value"),
+        ),
+    ),
+    ChoiceTable(
+        "extractor.method",
+        (
+            Choice("greedy", "the feature that costs least is eliminated until extractor.components are left"),
+            Choice("genetic", "a genetic search over subsets, which starts with those that elimination leaves"),
+        ),
+    ),
+    ChoiceTable(
         "extractor.precision",
         (
             Choice("fp32", "float32"),

@@ -7,8 +7,10 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,6 +60,11 @@ class ShardSamples:
     def originals(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
         """Return `sampled_originals`."""
         return sampled_originals(self.shards, count, self.seed)
+
+    def labelled(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the samples of `sampled_originals`, and their class indices."""
+        columns = _original_columns(self.shards, count, self.seed, ["x", "y"])
+        return columns["x"], columns["y"].astype(np.int64)
 
 
 def learn_extractor(
@@ -146,16 +153,20 @@ def sampled_originals(
     shards: ShardReader, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
     """Return about `count` training samples that are not synthetic, and their lengths; all if they are few."""
+    columns = _original_columns(shards, count, seed, ["x", *(["length"] if shards.layout.has_lengths else [])])
+    return columns["x"], columns.get("length")
+
+
+def _original_columns(shards: ShardReader, count: int, seed: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return columns of about `count` training samples that are not synthetic; of all if they are few."""
     synthetic = shards.columns("train", 0, shards.rows("train"), ["synthetic"])["synthetic"]
     originals = np.flatnonzero(~synthetic.astype(bool))
-    names = ["x", *(["length"] if shards.layout.has_lengths else [])]
     parts = []
     for start, stop in _runs(len(originals), count, seed):
         first = int(originals[start])
         columns = shards.columns("train", first, int(originals[stop - 1]) + 1, names)
         parts.append({name: column[originals[start:stop] - first] for name, column in columns.items()})
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
-    return joined["x"], joined.get("length")
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _runs(total: int, count: int, seed: int) -> list[tuple[int, int]]:
