@@ -37,6 +37,10 @@ CHOICES = (
         "c", "one C99 file without dependencies",
         "rcdp_hpc.deploy.export.c99.writer:CWriter", suffix=".c",
     ),
+    ExportFormatChoice(
+        "mat", "variables for GNU Octave and MATLAB, with functions that run and average them",
+        "rcdp_hpc.deploy.export.mat.writer:MatWriter", suffix=".mat",
+    ),
 )  # fmt: skip
 # The suffix of --to of `rcdp export`, not a key of the configuration.
 EXPORT_FORMATS = ChoiceTable("--to", CHOICES)
