@@ -31,7 +31,8 @@ import onnxruntime
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.export import rcdp_predict
-from rcdp_hpc.deploy.export.export import CHECKED_ROWS, export, in_single_precision, raw_samples
+from rcdp_hpc.deploy.export.check import CHECKED_ROWS, in_single_precision, raw_samples
+from rcdp_hpc.deploy.export.export import export
 from rcdp_hpc.deploy.export.lowering import lower
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.model.trained_model import TrainedModel
