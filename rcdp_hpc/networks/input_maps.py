@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rcdp_hpc.config import ExtractorSection, ReservoirSection
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.reservoir.random_streams import distributed, stream, symmetric
 from rcdp_hpc.reservoir.sequencing import Sequencer
 
@@ -85,6 +87,13 @@ class FeatureSelection(InputMap):
     def __init__(self, settings: ExtractorSection, reservoir: ReservoirSection, sample_shape: Sequence[int]) -> None:
         super().__init__(settings, reservoir, sample_shape)
         self.register_buffer("chosen", torch.arange(self.features))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **keywords: Any) -> Any:
+        """Load the selection; raise a `DataDamagedError` if it has a feature that steps do not have."""
+        result = super().load_state_dict(state_dict, *arguments, **keywords)
+        if not bool(((self.chosen >= 0) & (self.chosen < self.inputs)).all()):
+            raise DataDamagedError(f"the selection of features is damaged: a step has {self.inputs} features only")
+        return result
 
     def reduced(self, steps: Tensor) -> Tensor:
         """Return the selected features of steps."""

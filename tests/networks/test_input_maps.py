@@ -13,11 +13,12 @@ from sklearn.decomposition import PCA
 
 from rcdp_hpc.config import DataFacts, load_config, with_kind_defaults
 from rcdp_hpc.data.shards.reader import ShardReader
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.networks.input_maps import projection_matrix
+from rcdp_hpc.networks.learned_source import load_learned
 from rcdp_hpc.networks.principal_components import principal_components
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.training.solve.dictionary_fit import ShardSamples
@@ -153,6 +154,12 @@ def test_more_components_than_features_are_refused(kind):
 def test_series_of_unequal_length_are_refused(kind):
     with pytest.raises(InputError, match=f"'{kind}' reads samples of one length"):
         extractor_of(config_of(extractor__kind=kind, extractor__components=2), (16, 12)).checked_shape(9)
+
+
+def test_a_selection_of_features_that_are_not_there_is_damaged():
+    source = source_of("selection", (8, 8), 2)
+    with pytest.raises(DataDamagedError, match="a step has 8 features only"):
+        load_learned(source, {"chosen": torch.tensor([1, 8])})
 
 
 @pytest.mark.parametrize("kind", LEARNED)

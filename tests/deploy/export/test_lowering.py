@@ -78,6 +78,23 @@ CASES = {
          'extractor.kernel_inputs=["values", "differences", "standardised"]'],
         (30, 3),
     ),
+    "components": (
+        [*NETWORK, 'extractor.kind="pca"', "extractor.components=5", 'reservoir.sequence="columns"'],
+        COLOUR,
+    ),
+    "components of samples": (
+        ['readout.kind="ridge"', 'extractor.kind="pca"', "extractor.components=5", 'extractor.over="sample"'],
+        IMAGE,
+    ),
+    "projection": (
+        [*NETWORK, 'extractor.kind="random_projection"', "extractor.components=3", 'extractor.projection="sparse"'],
+        IMAGE,
+    ),
+    "selection": (
+        ['readout.kind="lstm"', *SMALL, 'reservoir.reduction=["all"]', 'extractor.kind="selection"',
+         "extractor.components=4"],
+        IMAGE,
+    ),
     "wavelet packets": (
         ['readout.kind="elm"', 'extractor.kind="wavelet_packets"', 'extractor.wavelet="db4"', "extractor.levels=3",
          'readout.bands="separate"', 'reservoir.kind="none"'],

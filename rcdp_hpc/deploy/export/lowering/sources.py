@@ -7,6 +7,7 @@ from typing import Any
 from rcdp_hpc.deploy.export.lowering.builder import Builder, Weights
 from rcdp_hpc.deploy.export.lowering.convolutions import lower_convolutions, lower_normalised
 from rcdp_hpc.deploy.export.lowering.fixed_extractors import lower_dictionary, lower_kernels, lower_wavelet_packets
+from rcdp_hpc.deploy.export.lowering.input_maps import lower_input_map
 from rcdp_hpc.deploy.export.lowering.reservoirs import lower_reservoir
 from rcdp_hpc.deploy.export.lowering.sequences import Sequences, lower_sequences
 from rcdp_hpc.errors import InputError
@@ -14,6 +15,7 @@ from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.networks.convolutions import Convolutions
 from rcdp_hpc.networks.dictionary import PatchDictionary
 from rcdp_hpc.networks.frozen import FrozenExtractor
+from rcdp_hpc.networks.input_maps import InputMap
 from rcdp_hpc.networks.kernel_source import KernelSource
 from rcdp_hpc.networks.map_source import MapSource
 from rcdp_hpc.networks.wavelet_packets import WaveletPackets
@@ -49,6 +51,8 @@ def _mapped(builder: Builder, model: TrainedModel, extractor: Any, x: str) -> Se
         return lower_dictionary(builder, extractor, x)
     if isinstance(extractor, WaveletPackets):
         return lower_wavelet_packets(builder, extractor, x)
+    if isinstance(extractor, InputMap):
+        return lower_input_map(builder, extractor, x)
     if isinstance(extractor, FrozenExtractor) and isinstance(extractor.extractor, Convolutions):
         weights, shape = Weights(model.file.learned, {}), extractor.sample_shape
         x = lower_normalised(builder, weights, x, shape)
