@@ -15,7 +15,7 @@ import numpy as np
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.shards.index import load_index
-from rcdp_hpc.data.sources import Part, Source
+from rcdp_hpc.data.sources import LabelledArrays, Part, Source, open_source
 from rcdp_hpc.data.sources.padding import padded
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.errors import InputError
@@ -94,6 +94,19 @@ class Preparation:
         train, test = (part if part is None else _renumbered(part, numbers) for part in (source.train, source.test))
         assert train is not None
         return replace(source, classes=list(classes), train=train, test=test, standardization=self.standardization)
+
+
+def open_like(
+    data: DataSection, progress: bool = False, arrays: LabelledArrays | None = None
+) -> tuple[Source, Preparation | None]:
+    """Open a source, with the classes and the standardisation of the preparation that ``data.like`` names, if any.
+
+    Parameters and errors are those of `rcdp_hpc.data.sources.open_source` and `Preparation`.
+    """
+    earlier = Preparation.of(data)
+    if earlier is None:
+        return open_source(data, progress, arrays), None
+    return earlier.applied_to(open_source(data, progress, arrays, fewest_classes=1)), earlier
 
 
 def _with_steps(source: Source, longest: int) -> Source:

@@ -22,7 +22,7 @@ from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
 from rcdp_hpc.data.fit_standardization import standardized
-from rcdp_hpc.data.like import Preparation
+from rcdp_hpc.data.like import open_like
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards.atomic_folder import atomic_folder, recover, refuse_foreign_files
@@ -32,7 +32,7 @@ from rcdp_hpc.data.shards.sample_ids import write_test_ids
 from rcdp_hpc.data.shards.storage import Storage, storage_of
 from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.size_checks import refuse_many_rows, warn_of_padding
-from rcdp_hpc.data.sources import LabelledArrays, Source, open_source
+from rcdp_hpc.data.sources import LabelledArrays, Source
 from rcdp_hpc.data.split import (
     RESERVE,
     Split,
@@ -112,10 +112,7 @@ def prepare_shards(
     started = time.monotonic()
     # A class of the user's own is imported before the source is read.
     method_choice(config.data.balance)
-    source = open_source(config.data, config.run.progress, arrays)
-    earlier = Preparation.of(config.data)
-    if earlier is not None:
-        source = earlier.applied_to(source)
+    source, earlier = open_like(config.data, config.run.progress, arrays)
     config = with_kind_defaults(config, source.facts)
     _refuse_wide_rows(source, config.data)
     log.info("source: %s", source.description)
@@ -372,7 +369,7 @@ def _refuse_changed_source(
     """Raise an `InputError` if the source no longer holds the data that the shards were made of."""
     if arrays is None and not _may_have_changed(data, directory, index):
         return
-    source = open_source(data, arrays=arrays)
+    source, _ = open_like(data, arrays=arrays)
     # The fingerprint covers the numbers of categories, not their texts. Indices of earlier versions have no columns, or
     # fewer facts about them.
     columns = index.get("columns") or {}

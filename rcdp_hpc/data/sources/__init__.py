@@ -48,7 +48,9 @@ __all__ = [
 ]
 
 
-def open_source(settings: DataSection, progress: bool = False, arrays: LabelledArrays | None = None) -> Source:
+def open_source(
+    settings: DataSection, progress: bool = False, arrays: LabelledArrays | None = None, fewest_classes: int = 2
+) -> Source:
     """Open the source that the configuration names.
 
     Samples that do not fit in ``data.memory_budget`` are read from their files when they are needed. The reader's
@@ -62,11 +64,13 @@ def open_source(settings: DataSection, progress: bool = False, arrays: LabelledA
         Show progress if every sample has to be read.
     arrays : LabelledArrays, optional
         Samples in memory, for ``data.source = "arrays"``.
+    fewest_classes : int
+        Classes that the source must have; 1 if they are a part of those of a model.
 
     Raises
     ------
     InputError
-        If a file is missing, damaged or not what the source expects, or holds fewer than two classes.
+        If a file is missing, damaged or not what the source expects, or holds too few classes.
     """
     reader = make_reader(settings.source)
     if reader.needs_path and not settings.path:
@@ -80,7 +84,7 @@ def open_source(settings: DataSection, progress: bool = False, arrays: LabelledA
         refuse_special_in(name)
     request = SourceRequest(Path(settings.path), settings, progress, arrays)
     source = read_labelled(settings.source, lambda: reader.read(request))
-    if len(source.classes) < 2:
+    if len(source.classes) < fewest_classes:
         classes = f"only class {source.classes[0]!r}" if source.classes else "none"
         raise InputError(
             f"data source {settings.path or settings.source}: two classes or more are needed, {classes} found."

@@ -84,7 +84,7 @@ def read_new_rows(config: Config, facts: SumsFacts, path: Path, unit: str, progr
         raise InputError(
             f"data.source = {data.source!r}: the samples of the model do not come from files, as {path} is."
         )
-    source = replace(open_source(data, progress), test=None)
+    source = replace(open_source(data, progress, fewest_classes=1), test=None)
     source = Preparation(facts.preparation, "the model").applied_to(source)
     storage = storage_of(data, source)
     if storage.kind != facts.preparation["storage"]:

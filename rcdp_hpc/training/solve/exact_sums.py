@@ -103,6 +103,8 @@ class ExactSums:
             If features are not finite, or too large for exact sums.
         """
         classes = len(self.counts)
+        if not np.isfinite(features).all():
+            raise CandidateError("exact sums cannot be kept: the features are not finite")
         self.xy += _rounded(features.T @ one_hot(labels, classes).astype(np.float64))
         self.counts += np.bincount(labels, minlength=classes)
         for group, sums in enumerate(self.xx):
@@ -174,9 +176,7 @@ def _column(column: int) -> slice:
 
 def _rounded(sums: NDArray[Any]) -> NDArray[np.int64]:
     """Return float64 sums as multiples of the quantum."""
-    if not np.isfinite(sums).all():
-        raise CandidateError("exact sums cannot be kept: the features are not finite")
-    if np.abs(sums).max(initial=0.0) >= LARGEST:
+    if not np.abs(sums).max(initial=0.0) < LARGEST:
         raise CandidateError(
             f"exact sums hold sums below {LARGEST:.3g}, and one has {np.abs(sums).max():.3g}: set readout.keep_sums = "
             "false, or scale the features (data.standardize)"

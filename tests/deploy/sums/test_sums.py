@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from launch import rcdp, run_ranks
+from sites import BY_SITE, SETTINGS, joined, samples, train
 from trainings import Training, ended, train_together
 
 from rcdp_hpc.config import load_config
@@ -18,37 +19,10 @@ from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.solve.kept_sums import KeptSums
 
-SITES = ("north", "south", "west")
-SETTINGS = [
-    "data.source=npz", "data.kind=series", "data.balance=none", "data.shards=4", "readout.kind=ridge",
-    "readout.keep_sums=true", "reservoir.nodes=12", "reservoir.kernel=dense-fp32", "reservoir.batch_rows=32",
-    "extractor.kind=none", "search.generations=0", "training.threads=1", "run.progress=false",
-]  # fmt: skip
-BY_SITE = [*SETTINGS, "data.unit_pattern=^[a-z]+"]
-
-
-def samples(site: int) -> dict[str, np.ndarray]:
-    """Return 60 or more samples of a site: noisy series of three classes, on a scale of the site's own."""
-    rng = np.random.default_rng(site)
-    y = rng.integers(0, 3, 60 + 10 * site)
-    steps = np.arange(9)[:, None]
-    x = np.sin((0.4 + 0.5 * y[:, None, None]) * steps) + rng.normal(0, 0.3, (len(y), 9, 2)) + site
-    ids = [f"{SITES[site]}-{number:03}" for number in range(len(y))]
-    return {"x": x.astype(np.float32), "y": np.array(["a", "b", "c"])[y], "ids": np.array(ids)}
-
-
-def joined(*parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
 
 def weights(model: Path) -> dict[str, bytes]:
     state = torch.load(model, weights_only=True)["weights"]
     return {name: value.numpy().tobytes() for name, value in state.items()}
-
-
-def train(out: Path, data: Path, *settings: str, base: list[str] = BY_SITE) -> Path:
-    run_stages(["prepare", "train"], load_config("series", [*base, f"data.path={data}", *settings]), out)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +100,18 @@ def test_an_update_on_three_ranks_gives_the_bits_of_one(runs, tmp_path):
     assert done.returncode == 0, done.stdout
     assert "solved from the sums of 3 units" in done.stdout
     assert weights(more) == weights(runs / "all/train/model.pt")
+
+
+def test_new_rows_may_be_of_one_class_and_shorter(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first, new = joined(samples(0), samples(1)), samples(2)
+    new = {name: values[new["y"] == "b"] for name, values in new.items()}
+    first["lengths"] = np.where(np.arange(len(first["y"])) % 2, 9, 7)
+    new["lengths"] = np.where(np.arange(len(new["y"])) % 2, 6, 5)
+    np.savez(tmp_path / "first.npz", **first)
+    np.savez(tmp_path / "new.npz", **{**new, "x": new["x"][:, :6]})
+    np.savez(tmp_path / "all.npz", **joined(first, new))
+    train(tmp_path / "first", tmp_path / "first.npz")
+    train(tmp_path / "all", tmp_path / "all.npz", f"data.like={tmp_path / 'first'}")
+    update_model(tmp_path / "first", tmp_path / "new.npz", tmp_path / "more.pt", SingleProcess())
+    assert weights(tmp_path / "more.pt") == weights(tmp_path / "all/train/model.pt")
