@@ -104,6 +104,7 @@ PARSED_ONLY = {
     "configuration.md": "run by tests/test_readme.py and tests/test_own_data.py with data of one's own",
     "how-do-i.md": "those of other pages, where they are run",
     "compress.md": "tests/deploy/compress runs compressions",
+    "average.md": "tests/deploy/test_average.py averages models",
     "merge.md": "tests/deploy/sums runs all of them",
     "compare.md": "tests/comparison runs comparisons of cheap methods, on real ranks, too",
     "paper.md": "tests/comparison/test_whole_paper.py runs it on small data",

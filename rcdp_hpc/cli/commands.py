@@ -367,6 +367,16 @@ def _compress_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     return EXIT_DONE
 
 
+def _average(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline.requirements import require_torch
+
+    require_torch()
+    from rcdp_hpc.deploy.average import average
+
+    average(options.models, options.to, options.rows)
+    return EXIT_DONE
+
+
 def _export(options: argparse.Namespace) -> int:
     from rcdp_hpc.pipeline.requirements import require_torch
 
@@ -566,6 +576,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "compress": _compress,
     "export": _export,
+    "average": _average,
     "merge": _merge,
     "update": _update,
     "forget": _forget,
@@ -584,7 +595,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate", "compare", "compress")
 # Commands that only rank 0 runs.
 FOR_RANK_0 = (
-    "export", "merge", "forget", "status", "report", "submit", "plan", "inspect", "init", "config", "completion"
+    "export", "average", "merge", "forget", "status", "report", "submit", "plan", "inspect", "init", "config",
+    "completion",
 )  # fmt: skip
 # Commands whose result is their output.
 PRINTERS = ("status", "report", "plan", "inspect", "doctor", "init", "config", "completion")

@@ -59,6 +59,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp compress runs/mine --to runs/small --keep 0.1", "a tenth of the weights, trained again"),
         ("rcdp compress runs/mine --to runs/small --bits 8", "weights of 8 bits"),
     ),
+    "average": (("rcdp average site1/model.pt site2/model.pt --to both.pt", "a model of two sites, weighted by rows"),),
     "export": (("rcdp export runs/mine --to model.npz", "a model for NumPy alone, and its predictor rcdp_predict.py"),),
     "merge": (("rcdp merge site-1.pt site-2.pt --to both.pt", "one model of the rows of two sites"),),
     "update": (

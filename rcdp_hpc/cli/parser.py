@@ -172,6 +172,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def _rows(text: str) -> int:
+    """Return a number of rows."""
+    if not re.fullmatch(r"0*[1-9]\d{0,14}", text.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of rows from 1")
+    return int(text)
+
+
 def _share(text: str) -> float:
     """Return a share above 0 and at most 1."""
     try:
@@ -273,6 +280,7 @@ def _add_tools(commands: Any) -> None:
     _add_compress(commands)
     _add_sums(commands)
     _add_export(commands)
+    _add_average(commands)
     _add_run(_add(commands, "verify", "check all checksums, counts and class proportions of the shards"))
     status = _add(commands, "status", "show results or progress of each stage, and the next command")
     status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
@@ -381,6 +389,17 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--to", type=path, required=True, metavar="FILE", help=f"file to write: {export_suffixes()}")
     export.add_argument("--no-check", action="store_true", help="do not compare the file with the model on test rows")
     export.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+
+
+def _add_average(commands: Any) -> None:
+    average = _add(commands, "average", "write the mean of models that were trained alike on other rows")
+    average.add_argument("models", type=path, nargs="+", metavar="MODEL", help="run directories or model files")
+    average.add_argument("--to", type=path, required=True, metavar="FILE", help="model file to write")
+    average.add_argument(
+        "--rows", type=_rows, nargs="+", default=[], metavar="N",
+        help="training rows of each model, by which it is weighted; default: those that its file records",
+    )  # fmt: skip
+    average.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 
 def _add_sums(commands: Any) -> None:

@@ -25,7 +25,7 @@ FORMAT = 2
 
 def save(path: Path, content: Mapping[str, Any], keep: int = 2) -> None:
     """Write a checkpoint, and keep the `keep` - 1 checkpoints before it as ``.previous``, ``.previous.2`` and so on."""
-    if path.exists():
+    if keep > 1 and path.exists():
         previous = previous_of(path)
         with os_errors_explained(previous):
             for number in range(keep - 1, 1, -1):

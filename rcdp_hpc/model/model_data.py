@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypedDict, get_args
 
 import numpy as np
@@ -64,6 +64,19 @@ class ModelData:
             "standardization": index.get("standardization"),
             "ranges": index.get("ranges"),
             "reading": None if data is None else {key: data[key] for key in READING_KEYS if key in data},
+        }
+
+    def stored(self) -> DataContent:
+        """Return the fields of a model file with these facts."""
+        reading = None
+        if self.reading is not None:
+            tree = self.reading.model_dump(exclude_none=True)
+            reading = {key: tree[key] for key in READING_KEYS if key in tree}
+        return {
+            "columns": None if self.columns is None else asdict(self.columns),
+            "standardization": None if self.standardization is None else self.standardization.to_json(),
+            "ranges": None if self.ranges is None else self.ranges.to_json(),
+            "reading": reading,
         }
 
     @classmethod

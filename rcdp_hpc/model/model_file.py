@@ -60,6 +60,7 @@ class Content(DataContent):
     learned: Tensors
     matrices: Tensors
     code: dict[str, str]
+    rows: int | None
     packed: NotRequired[Packed]
 
 
@@ -96,6 +97,8 @@ class ModelFile:
     quantized : dict of str to Quantized
         Tensors that the file has in 8 bits: by their name in `weights`, where they are ``codes * scale`` in float32;
         those of other fields as ``learned/NAME`` and ``matrices/NAME``.
+    rows : int or None
+        Training rows that are not synthetic; None in files of earlier versions.
     """
 
     config: Config
@@ -110,6 +113,7 @@ class ModelFile:
     code: dict[str, str]
     where: str = "the model"
     quantized: dict[str, Quantized] = field(default_factory=dict)
+    rows: int | None = None
 
     @classmethod
     def read(cls, path: Path, remedy: str = TRAIN_AGAIN, role: Role = "model") -> ModelFile:
@@ -171,6 +175,7 @@ class ModelFile:
             code=_code(fields),
             where=fields.where,
             quantized=quantized,
+            rows=fields.integer("rows", least=1) if fields.content.get("rows") is not None else None,
         )
 
     @staticmethod
@@ -232,8 +237,39 @@ class ModelFile:
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
             "matrices": matrices,
             "code": {**shards.index.get("code", {}), **digests_of(code.values())},
+            "rows": _original_rows(shards.index),
         }
         checkpoint.save(path, _as_stored(content, packing, quantized or {}))
+
+    def save(self, path: Path) -> None:
+        """Write the content as a model file, atomically, in place of an earlier file.
+
+        A loss of the user's own is replaced by the default if prediction does not need it, as `config` says.
+        """
+        tree = to_tree(self.config)
+        given = {} if self.matrices is None else arrays_of(self.matrices)
+        content: Content = {
+            "role": "model",
+            "settings": json.dumps({section: tree[section] for section in TRAINING_SECTIONS}),
+            "link": "loss",
+            "classes": list(self.classes),
+            "sample_shape": list(self.sample_shape),
+            "scale": self.scale,
+            "shards": self.shards,
+            **self.data.stored(),
+            "weights": self.weights,
+            "learned": self.learned,
+            "matrices": {name: torch.from_numpy(array) for name, array in given.items()},
+            "code": self.code,
+            "rows": self.rows,
+        }
+        checkpoint.save(path, _as_stored(content, None, self.quantized), keep=1)
+
+
+def _original_rows(index: Mapping[str, Any]) -> int:
+    """Return the number of training rows that are not synthetic."""
+    train = index["splits"]["train"]
+    return int(train["rows"]) - int(sum(train["synthetic_counts"]))
 
 
 def _as_stored(content: Content, packing: Packing | None, quantized: Mapping[str, Quantized]) -> dict[str, Any]:
