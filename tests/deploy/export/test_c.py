@@ -173,6 +173,14 @@ def test_without_a_compiler_there_is_no_check(monkeypatch, tmp_path):
     assert CWriter().predict(tmp_path / "model.c", np.zeros((1, 4)), None) is None
 
 
+def test_a_check_that_takes_too_long_ends(monkeypatch, tmp_path):
+    one = softmax_of("a", "b")
+    writer = written(one.program, tmp_path / "model.c")
+    monkeypatch.setattr(module, "SECONDS", 0.001)
+    with pytest.raises(StageFailedError, match=r"ended after 0.001 s.*--no-check"):
+        writer.predict(tmp_path / "model.c", one.samples, None)
+
+
 def test_numbers_are_read_back_to_the_bit():
     values = np.array([0.1, 1e-45, -0.0, 3.4028235e38, np.nan, -np.inf, 16777217, 0], np.float32)
     text = array("x", values)

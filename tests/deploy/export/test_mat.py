@@ -211,6 +211,13 @@ def test_an_error_of_octave_is_reported(tmp_path):
         MatWriter().predict(tmp_path / "model.mat", np.zeros((2, 3)), None)
 
 
+def test_a_check_that_takes_too_long_ends(monkeypatch, folder):
+    octave.require()
+    monkeypatch.setattr(module, "SECONDS", 0.001)
+    with pytest.raises(StageFailedError, match=r"ended after 0.001 s.*--no-check"):
+        MatWriter().predict(folder / "model.mat", np.zeros((2, 6, 4)), None)
+
+
 def test_a_missing_octave_is_named(monkeypatch):
     monkeypatch.setattr(octave.shutil, "which", lambda name: None)
     monkeypatch.setenv("RCDP_OCTAVE", "required")

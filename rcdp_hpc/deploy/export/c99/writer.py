@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O2")
-# A number takes about 12 bytes of text, and compilers need about ten times as much memory.
+# A number takes about 14 bytes of text, and compilers need about 200 bytes of memory for it.
 MOST_NUMBERS = 2**24
 SECONDS = 1800
 MEBIBYTE = 2**20
@@ -89,11 +89,15 @@ def _run(*command: str | Path) -> str:
     Raises
     ------
     StageFailedError
-        If it fails.
+        If it fails, or takes longer than `SECONDS`.
     """
-    done = subprocess.run(
-        [os.fspath(part) for part in command], capture_output=True, text=True, timeout=SECONDS, errors="replace"
-    )
+    texts = [os.fspath(part) for part in command]
+    try:
+        done = subprocess.run(texts, capture_output=True, text=True, timeout=SECONDS, errors="replace")
+    except subprocess.TimeoutExpired:
+        raise StageFailedError(
+            f"{Path(command[0]).name}: ended after {SECONDS} s. To write the file without the check, add --no-check."
+        ) from None
     if done.returncode:
         shown = (done.stderr or done.stdout).strip()[:2000]
         raise StageFailedError(f"{Path(command[0]).name}: exit status {done.returncode}: {shown}")

@@ -69,7 +69,7 @@ class MatWriter(Writer):
         Raises
         ------
         StageFailedError
-            If Octave reports an error.
+            If Octave reports an error, or takes longer than `SECONDS`.
         """
         octave = next(filter(None, map(shutil.which, PROGRAMS)), None)
         if octave is None:
@@ -80,11 +80,19 @@ class MatWriter(Writer):
             shutil.copy(path.with_name(PREDICTOR), folder)
             given = {"samples": samples} | ({} if lengths is None else {"lengths": lengths.astype(float)})
             scipy.io.savemat(Path(folder) / "samples.mat", given)
-            done = subprocess.run(
-                [octave, "--norc", "--no-history", "--quiet", "--eval", SCRIPT],
-                cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS,
-            )  # fmt: skip
-            if done.returncode:
-                raise StageFailedError(f"{Path(octave).name}: {done.stderr.strip()[:2000]}")
+            _run(octave, folder)
             found = scipy.io.loadmat(Path(folder) / "probabilities.mat")["probabilities"]
         return np.asarray(found, np.float32).reshape(len(samples), -1)
+
+
+def _run(octave: str, folder: str) -> None:
+    """Run `SCRIPT` in a folder."""
+    command = [octave, "--norc", "--no-history", "--quiet", "--eval", SCRIPT]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise StageFailedError(
+            f"{Path(octave).name}: ended after {SECONDS} s. To write the file without the check, add --no-check."
+        ) from None
+    if done.returncode:
+        raise StageFailedError(f"{Path(octave).name}: {done.stderr.strip()[:2000]}")
