@@ -1,13 +1,12 @@
 """Pruned networks on MNIST: a tenth of the numbers and bytes over several seeds, and the accuracy at every sparsity.
 
-    python benchmarks/pruning.py FOLDER [--quick] [--parts tenth,small,curve] [--seeds 5] [--to results.jsonl]
+    python benchmarks/pruning.py FOLDER [--quick] [--parts tenth,curve] [--seeds 5] [--to results.jsonl]
 
 FOLDER has MNIST's IDX files. Each part prints a table; every line is one run or the mean of several.
 
 - ``tenth``: a recipe of convolutions and eq. 11 is trained with each seed and pruned by `rcdp compress`. All settings
   are fixed before; the epoch is the one with the lowest validation loss. Nothing is chosen on the test set.
-- ``small``: the same with at most 10,000 stored numbers.
-- ``curve``: the accuracy at sparsities from 0 to 99 % of the network of eq. 11 on reservoir states and of the
+- ``curve``: the accuracy at sparsities from 0 to 99.5 % of the network of eq. 11 on reservoir states and of the
   convolutions, one seed, each sparsity pruned from the same trained network.
 
 ``--quick`` takes 3000 samples, few epochs and one seed, to see that everything runs.
@@ -30,6 +29,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.deploy.compress.result import CompressResult, Measured
 from rcdp_hpc.pipeline.compression import compress
 from rcdp_hpc.pipeline.stages import run_stages
+from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 
 COMMON = (
@@ -46,7 +46,7 @@ EQ11 = (
     "reservoir.states=2", "readout.outputs=128", "readout.hidden=128",
 )  # fmt: skip
 NETWORKS = {"eq. 11": EQ11, "convolutions": CONVOLUTIONS}
-SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 
 
 class Benchmark:
@@ -75,11 +75,11 @@ class Benchmark:
         run_stages(["prepare", "train", "evaluate"], load_config("image", settings), out)
         return out
 
-    def pruned(self, run: Path, keep: float, bits: int = 32) -> CompressResult:
+    def pruned(self, run: Path, keep: float) -> CompressResult:
         """Return a run pruned to a share of its weights."""
         _, epochs, removal = self.epochs
         changes: dict[str, Any] = {"training.epochs": epochs, "training.patience": epochs, "pruning.epochs": removal}
-        return compress(run, self.folder / f"{run.name}-{keep}-{bits}", keep=keep, bits=bits, changes=changes)
+        return compress(run, self.folder / f"{run.name}-{keep}", keep=keep, changes=changes)
 
     def note(self, part: str, seed: int, keep: float, result: CompressResult) -> None:
         """Append a result to the file of results."""
@@ -89,15 +89,16 @@ class Benchmark:
         with self.options.to.open("a") as file:
             file.write(json.dumps({**entry, "after": _facts(result.after)}) + "\n")
 
-    def seeds(self, part: str, keep: float, bits: int) -> None:
+    def seeds(self) -> None:
         """Print the table of a recipe over seeds, before and after it is pruned."""
-        print(f"\n{part}: keep {keep:g}, {bits} bits, convolutions and eq. 11")
+        keep = self.options.keep
+        print(f"\n{100 * keep:g} % of the weights of convolutions and eq. 11")
         print("| seed | numbers | after | share | bytes | after | share | test % | after | validation % | after |")
         print("|---|---|---|---|---|---|---|---|---|---|---|")
         results = []
         for seed in range(1, self.options.seeds + 1):
-            result = self.pruned(self.trained("convolutions", CONVOLUTIONS, seed), keep, bits)
-            self.note(part, seed, keep, result)
+            result = self.pruned(self.trained("convolutions", CONVOLUTIONS, seed), keep)
+            self.note("tenth", seed, keep, result)
             results.append(_row(result))
             print(_line(seed, results[-1]), flush=True)
         print(_line("mean", np.mean(results, 0)))
@@ -110,15 +111,12 @@ class Benchmark:
         print("|---|---|---|---|---|---|---|")
         for name, network in NETWORKS.items():
             run = self.trained(name, network, 1)
-            for sparsity in SPARSITIES:
+            print(_point(name, 0.0, Measured.of(RunDirectory(run))), flush=True)
+            for sparsity in SPARSITIES[1:]:
                 keep = round(1 - sparsity, 4)
-                result = self.pruned(run, keep) if sparsity else None
-                if result is not None:
-                    self.note(f"curve {name}", 1, keep, result)
-                    first = result.before
-                    if sparsity == SPARSITIES[1]:
-                        print(_point(name, 0.0, first))
-                    print(_point(name, sparsity, result.after), flush=True)
+                result = self.pruned(run, keep)
+                self.note(f"curve {name}", 1, keep, result)
+                print(_point(name, sparsity, result.after), flush=True)
 
 
 def _facts(measured: Measured) -> dict[str, Any]:
@@ -150,11 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--parts", default="tenth,small,curve")
+    parser.add_argument("--parts", default="tenth,curve")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tenth", type=float, default=0.05, help="share of the weights of the part tenth")
-    parser.add_argument("--small", type=float, default=0.04, help="share of the weights of the part small")
-    parser.add_argument("--bits", type=int, default=32, choices=(8, 32), help="bits of a weight of the part small")
+    parser.add_argument("--keep", type=float, default=0.05, help="share of the weights that the part tenth keeps")
     parser.add_argument("--to", type=Path, help="also append the results to this file, as JSON lines")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -164,10 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder, limit_threads(1):
         benchmark = Benchmark(options, Path(folder))
         for part in options.parts.split(","):
-            if part == "curve":
-                benchmark.curve()
-            else:
-                benchmark.seeds(part, getattr(options, part), 32 if part == "tenth" else options.bits)
+            {"tenth": benchmark.seeds, "curve": benchmark.curve}[part]()
     print(f"\n{resource.getrusage(resource.RUSAGE_SELF).ru_utime - before:.0f} s of user time")
 
 

@@ -43,6 +43,9 @@ LIKE_ONE = {
     # The last batch of an epoch has rows for two of four ranks.
     "fewer rows than ranks": (("training.batch=76",), (2, 4)),
     "exchanged rows": (("partition.reshuffle_every=1",), (2, 3)),
+    # Weights are removed until the middle of the training, and small ones by the penalty.
+    "pruned": (("pruning.keep=0.3", "pruning.epochs=1", "pruning.every=4", "loss.l1=1e-3"), (2, 3)),
+    "gated": (("pruning.method=l0", "pruning.epochs=1"), (2,)),
     "in order of arrival": (("parallel.deterministic=false",), (3,)),
 }  # fmt: skip
 # Ranks of different speeds, and the partitions of each.
@@ -103,6 +106,10 @@ def _add_two_ranks(add: Callable[..., None]) -> None:
     ensemble = batched(TWO_RANKS["ensemble"], 2)
     add("ensemble, resumed", (*ensemble, "training.epochs=2"))
     add("ensemble, resumed", ensemble)
+    for case in ("pruned", "gated"):
+        settings = batched((*SMALL, *LIKE_ONE[case][0]), 2)
+        add(f"{case}, resumed", settings, fault=("stopped", 1, 0, 13))
+        add(f"{case}, resumed", settings)
     measured = batched((*SMALL, "partition.load_balance=measured"), 2)
     add("measured", (*measured, "training.epochs=2"), fault=("rates", 100.0, 300.0))
     # The second job measures for real, and must not use it.
@@ -249,6 +256,17 @@ def test_local_sgd_repeats_to_the_bit_and_sends_less(engine, trained):
     assert curve(out / "local SGD")[-1, 3] > 0.5
     sent = [sum(lines(out / case / "train/metrics.jsonl")[-1]["bytes_sent"]) for case in ("local SGD", "plain")]
     assert 0 < sent[0] < sent[1]
+
+
+@on_both_engines
+@pytest.mark.parametrize("case", ["pruned", "gated"])
+def test_pruning_resumes_to_the_same_bits(case, engine, trained):
+    out = trained(2, engine)
+    assert "resumed at epoch 1, step 13" in messages(out / f"{case}, resumed")
+    assert_same_bits(out / f"{case}, resumed", out / case)
+    matrices = [values for values in weights(out / case).values() if values.ndim > 1]
+    zeros = sum(int((values == 0).sum()) for values in matrices) / sum(values.numel() for values in matrices)
+    assert zeros >= (0.69 if case == "pruned" else 0.0)
 
 
 @on_both_engines
