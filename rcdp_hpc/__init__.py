@@ -9,7 +9,8 @@ Examples
 Under mpirun, pass ``comm=rcdp_hpc.connect()``.
 
 `run` runs all stages; `prepare`, `search`, `train` and `evaluate` run one each; `crossvalidate` runs all stages for
-each fold; `compare` compares methods on one data set. `load`, `load_model` and `predict` use a trained model, `verify`
+each fold; `compare` compares methods on one data set; `compress` makes a smaller
+model of a trained one. `load`, `load_model` and `predict` use a trained model, `verify`
 and `ShardReader` prepared shards; `Reservoir` computes states. `minimize` searches for the least value of a function of
 your own. Importing this package needs neither torch, Horovod nor MPI.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rcdp_hpc.comparison.compare import compare
     from rcdp_hpc.config import Config, load_config
     from rcdp_hpc.data.shards.reader import ShardReader
+    from rcdp_hpc.pipeline.compression import compress
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
     from rcdp_hpc.pipeline.interface import load, load_model, predict, verify
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
@@ -47,6 +49,7 @@ __all__ = [
     "Reservoir",
     "ShardReader",
     "compare",
+    "compress",
     "connect",
     "crossvalidate",
     "evaluate",
@@ -81,6 +84,7 @@ import_module("rcdp_hpc.search").__class__ = _CallableSubpackage
 _MODULES = {
     "rcdp_hpc.comparison.compare": ("compare",),
     "rcdp_hpc.config": ("Config", "load_config"),
+    "rcdp_hpc.pipeline.compression": ("compress",),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.data.shards.reader": ("ShardReader",),
     "rcdp_hpc.pipeline.interface": ("load", "load_model", "predict", "verify"),
