@@ -9,6 +9,8 @@ from made_models import made_model, samples_of
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.deploy.export.lowering import lower
 from rcdp_hpc.model.packing import Quantized
+from rcdp_hpc.model.quantization import rounded_model
+from rcdp_hpc.model.trained_model import TrainedModel
 
 SMALL = ["reservoir.nodes=17", "readout.hidden=6", "readout.outputs=4"]
 NETWORK = [*SMALL, 'readout.kind="network"']
@@ -175,14 +177,15 @@ def test_an_ensemble_averages_scores():
     assert np.abs(program.run(samples) - model.probabilities(samples, scaled=False)).max() <= 2e-6
 
 
-def test_quantised_weights_stay_codes():
-    model = made_model(NETWORK, IMAGE)
-    name = "inner.weight"
-    codes = Quantized.of(model.file.weights[name].numpy())
-    model.file.quantized[name] = codes
+@pytest.mark.parametrize("settings", [NETWORK, CASES["convolution"][0], CASES["dictionary"][0]])
+def test_quantised_weights_stay_codes(settings):
+    shape = COLOUR if "dictionary" in str(settings) else IMAGE
+    model = TrainedModel(rounded_model(made_model(settings, shape).file))
     program = lower(model, varying_steps=False)
-    assert program.constants["inner.weight"] is codes
-    assert np.array_equal(program.array("inner.weight"), codes.dense())
+    codes = [constant for constant in program.constants.values() if isinstance(constant, Quantized)]
+    assert len(codes) >= len(model.file.quantized)
+    samples = samples_of(model)
+    assert np.abs(program.run(samples) - model.probabilities(samples, scaled=False)).max() <= 2e-6
 
 
 def test_blocks_of_rows_change_nothing():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.deploy.export.program import LENGTHS, SAMPLES, Constant, Op
+from rcdp_hpc.model.packing import Quantized
 
 
 class Builder:
@@ -18,6 +19,8 @@ class Builder:
     ----------
     varying_steps : bool
         Whether samples are series of unequal length.
+    quantized : iterable of Quantized
+        Codes of the model. A constant that has exactly their values is stored as these codes.
 
     Attributes
     ----------
@@ -27,7 +30,8 @@ class Builder:
         The name of the steps of each sequence as further inputs of an operation; empty if all have one length.
     """
 
-    def __init__(self, varying_steps: bool = False) -> None:
+    def __init__(self, varying_steps: bool = False, quantized: Iterable[Quantized] = ()) -> None:
+        self._quantized = [(codes, codes.dense().reshape(-1)) for codes in quantized]
         self.ops: list[Op] = []
         self.constants: dict[str, Constant] = {}
         self.lengths: tuple[str, ...] = (LENGTHS,) if varying_steps else ()
@@ -39,16 +43,24 @@ class Builder:
         self.ops.append(Op(kind, inputs, output, settings))
         return output
 
-    def constant(self, name: str, values: Constant | NDArray[Any], dtype: Any = np.float32) -> str:
-        """Add a constant and return its name; equal arrays are stored once, quantised ones are taken as they are."""
-        if isinstance(values, np.ndarray):
-            values = np.ascontiguousarray(values, dtype)
-            for other, constant in self.constants.items():
-                if isinstance(constant, np.ndarray) and _alike(constant, values):
-                    return other
+    def constant(self, name: str, values: NDArray[Any], dtype: Any = np.float32) -> str:
+        """Add a constant and return its name; equal arrays are stored once, as codes if the model has them."""
+        constant = self._coded(np.ascontiguousarray(values, dtype))
+        for other, earlier in self.constants.items():
+            if _alike(earlier, constant):
+                return other
         name = self._unused(name)
-        self.constants[name] = values
+        self.constants[name] = constant
         return name
+
+    def _coded(self, values: NDArray[Any]) -> Constant:
+        """Return the codes of the model that have these values, in their shape; otherwise the values."""
+        for codes, dense in self._quantized:
+            # Further axes of length 1 after the first one do not change the channels.
+            along_first = codes.axis == 0 and values.shape[:1] == codes.codes.shape[:1]
+            if along_first and values.dtype == np.float32 and np.array_equal(dense, values.reshape(-1)):
+                return Quantized(codes.codes.reshape(values.shape), codes.scale)
+        return values
 
     def affine(
         self,
@@ -68,10 +80,9 @@ class Builder:
         inputs = [self.constant(f"{name}.{part}", np.atleast_1d(values), dtype) for part, values in parts.items()]
         return self.op("affine", x, *inputs, axis=axis, double=double)
 
-    def linear(self, x: str, weights: Constant, bias: NDArray[Any] | None = None, *, name: str) -> str:
+    def linear(self, x: str, weights: NDArray[Any], bias: NDArray[Any] | None = None, *, name: str) -> str:
         """Append ``linear`` with these constants, by default without a bias."""
-        outputs = weights.shape[0] if isinstance(weights, np.ndarray) else weights.codes.shape[0]
-        bias = np.zeros(outputs) if bias is None else bias
+        bias = np.zeros(len(weights)) if bias is None else bias
         return self.op("linear", x, self.constant(f"{name}.weight", weights), self.constant(f"{name}.bias", bias))
 
     def _unused(self, name: str) -> str:
@@ -82,7 +93,9 @@ class Builder:
         return unused
 
 
-def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _alike(one: Constant, other: Constant) -> bool:
+    if isinstance(one, Quantized) or isinstance(other, Quantized):
+        return False
     return one.dtype == other.dtype and one.shape == other.shape and bool(np.array_equal(one, other))
 
 
@@ -92,25 +105,18 @@ class Weights:
     Parameters
     ----------
     tensors : mapping of str to torch.Tensor
-    quantized : mapping of str to Quantized
-        Those that are codes with scales.
     prefix : str
         Start of the names of this part.
     """
 
-    def __init__(self, tensors: Mapping[str, Any], quantized: Mapping[str, Constant], prefix: str = "") -> None:
+    def __init__(self, tensors: Mapping[str, Any], prefix: str = "") -> None:
         self.tensors = tensors
-        self.quantized = quantized
         self.prefix = prefix
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         values: NDArray[Any] = self.tensors[self.prefix + name].detach().cpu().numpy()
         return values
 
-    def matrix(self, name: str) -> Constant:
-        """Return weights as they are stored: quantised, or an array."""
-        return self.quantized.get(self.prefix + name) or self[name]
-
     def part(self, name: str) -> Weights:
         """Return the weights whose names start with `name` and a dot."""
-        return Weights(self.tensors, self.quantized, f"{self.prefix}{name}.")
+        return Weights(self.tensors, f"{self.prefix}{name}.")

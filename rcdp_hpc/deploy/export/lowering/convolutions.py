@@ -58,7 +58,7 @@ def _stage(builder: Builder, stage: Stage, weights: Weights, activation: str, x:
 def _convolved(builder: Builder, weights: Weights, part: str, x: str, name: str) -> str:
     """Append a convolution by 3 x 3 kernels that keeps height and width."""
     outputs = len(weights[f"{part}.weight"])
-    kernels = builder.constant(name, weights.matrix(f"{part}.weight"))
+    kernels = builder.constant(name, weights[f"{part}.weight"])
     bias = builder.constant("no_bias", np.zeros(outputs))
     return builder.op("conv2d", x, kernels, bias, stride=[1, 1], padding=[1, 1])
 

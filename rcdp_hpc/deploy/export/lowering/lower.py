@@ -34,13 +34,13 @@ def lower(model: TrainedModel, varying_steps: bool) -> Program:
         If a part of the model cannot be written as operations, such as a class of the user's own.
     """
     refuse_user_classes(model.file)
-    builder = Builder(varying_steps)
+    builder = Builder(varying_steps, model.file.quantized.values())
     x = lower_samples(builder, model)
     network = model.network
     first = network.members[0] if isinstance(network, Ensemble) else network
     if not isinstance(first, EndToEnd):
         x = lower_source(builder, model, x)
-    weights = Weights(model.file.weights, model.file.quantized)
+    weights = Weights(model.file.weights)
     output = lower_probabilities(builder, model.file.config, network, weights, x)
     return Program(
         sample_shape=tuple(model.sample_shape),

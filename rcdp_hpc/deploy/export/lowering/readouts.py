@@ -31,19 +31,19 @@ def activated(builder: Builder, settings: ReadoutSection, x: str) -> str:
 
 def lower_ridge(builder: Builder, settings: ReadoutSection, network: object, weights: Weights, x: str) -> str:
     """Append a readout that ridge regression solved; return z, which approximates one-hot classes."""
-    return builder.linear(x, weights.matrix("linear.weight"), weights["linear.bias"], name="readout")
+    return builder.linear(x, weights["linear.weight"], weights["linear.bias"], name="readout")
 
 
 def lower_mlp(builder: Builder, settings: ReadoutSection, network: MLPReadout, weights: Weights, x: str) -> str:
     """Append eq. 10 and 11; return the class scores."""
-    x = builder.linear(standardised(builder, weights, x), weights.matrix("output_map.weight"), name="output_map")
+    x = builder.linear(standardised(builder, weights, x), weights["output_map.weight"], name="output_map")
     further = [f"further.{number}" for number in range(len(network.further))]
     names = ["inner", *further, "outer"]
     norms = ["inner_norm", *(name.replace("further", "further_norms") for name in further), "outer_norm"]
     for name, norm, (_, module) in zip(names, norms, network.relu_layers(), strict=True):
-        x = builder.linear(x, weights.matrix(f"{name}.weight"), name=name)
+        x = builder.linear(x, weights[f"{name}.weight"], name=name)
         x = activated(builder, settings, normalised(builder, weights.part(norm), x, module, 1, norm))
-    return builder.linear(x, weights.matrix("scores.weight"), weights["scores.bias"], name="scores")
+    return builder.linear(x, weights["scores.weight"], weights["scores.bias"], name="scores")
 
 
 def lower_elm(builder: Builder, settings: ReadoutSection, network: ELMReadout, weights: Weights, x: str) -> str:
@@ -56,10 +56,10 @@ def lower_elm(builder: Builder, settings: ReadoutSection, network: ELMReadout, w
             start = band * network.band_features
             x = builder.op("slice", standard, axis=1, start=start, stop=start + network.band_features, step=1)
         for layer in range(len(network.machine(band).layers)):
-            beta = machine.matrix(f"layers.{layer}.weight")
+            beta = machine[f"layers.{layer}.weight"]
             x = activated(builder, settings, builder.linear(x, beta, name=f"machine.{band}.{layer}"))
         scores.append(
-            builder.linear(x, machine.matrix("scores.weight"), machine["scores.bias"], name=f"machine.{band}.scores")
+            builder.linear(x, machine["scores.weight"], machine["scores.bias"], name=f"machine.{band}.scores")
         )
     if len(scores) == 1:
         return scores[0]

@@ -54,7 +54,7 @@ def _mapped(builder: Builder, model: TrainedModel, extractor: Any, x: str) -> Se
     if isinstance(extractor, InputMap):
         return lower_input_map(builder, extractor, x)
     if isinstance(extractor, FrozenExtractor) and isinstance(extractor.extractor, Convolutions):
-        weights, shape = Weights(model.file.learned, {}), extractor.sample_shape
+        weights, shape = Weights(model.file.learned), extractor.sample_shape
         x = lower_normalised(builder, weights, x, shape)
         activation = model.file.config.extractor.activation
         return lower_convolutions(builder, extractor.extractor, weights.part("extractor"), activation, x, shape)

@@ -7,8 +7,6 @@ import numpy as np
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.deploy.export.lowering.builder import Builder, Weights
 from rcdp_hpc.deploy.export.lowering.readouts import normalised, standardised
-from rcdp_hpc.deploy.export.program import Constant
-from rcdp_hpc.model.packing import Quantized
 from rcdp_hpc.networks.readouts.base import SequenceReadout
 from rcdp_hpc.networks.readouts.convolution import ConvolutionReadout
 from rcdp_hpc.networks.readouts.recurrent import RecurrentReadout
@@ -23,8 +21,8 @@ def lower_lstm(builder: Builder, settings: ReadoutSection, network: RecurrentRea
         x = builder.op(
             "lstm",
             x,
-            builder.constant(f"lstm.{layer}.input", weights.matrix(f"recurrent.weight_ih_l{layer}")),
-            builder.constant(f"lstm.{layer}.hidden", weights.matrix(f"recurrent.weight_hh_l{layer}")),
+            builder.constant(f"lstm.{layer}.input", weights[f"recurrent.weight_ih_l{layer}"]),
+            builder.constant(f"lstm.{layer}.hidden", weights[f"recurrent.weight_hh_l{layer}"]),
             builder.constant(f"lstm.{layer}.bias", bias),
         )
     return _scores(builder, weights, _last_step(builder, x, settings.hidden))
@@ -37,8 +35,8 @@ def lower_gru(builder: Builder, settings: ReadoutSection, network: RecurrentRead
         x = builder.op(
             "gru",
             x,
-            builder.constant(f"gru.{layer}.input", weights.matrix(f"recurrent.weight_ih_l{layer}")),
-            builder.constant(f"gru.{layer}.hidden", weights.matrix(f"recurrent.weight_hh_l{layer}")),
+            builder.constant(f"gru.{layer}.input", weights[f"recurrent.weight_ih_l{layer}"]),
+            builder.constant(f"gru.{layer}.hidden", weights[f"recurrent.weight_hh_l{layer}"]),
             builder.constant(f"gru.{layer}.bias", weights[f"recurrent.bias_ih_l{layer}"]),
             builder.constant(f"gru.{layer}.inner_bias", weights[f"recurrent.bias_hh_l{layer}"]),
         )
@@ -55,15 +53,15 @@ def lower_transformer(
         layer, name = weights.part(f"encoder.{number}"), f"layer.{number}"
         y = _layer_norm(builder, layer.part("norm1"), x, f"{name}.norm1")
         attention = layer.part("self_attn")
-        y = builder.linear(y, attention.matrix("in_proj_weight"), attention["in_proj_bias"], name=f"{name}.qkv")
+        y = builder.linear(y, attention["in_proj_weight"], attention["in_proj_bias"], name=f"{name}.qkv")
         y = builder.op("attention", y, heads=settings.heads)
         out = attention.part("out_proj")
-        y = builder.linear(y, out.matrix("weight"), out["bias"], name=f"{name}.out")
+        y = builder.linear(y, out["weight"], out["bias"], name=f"{name}.out")
         x = builder.op("add", x, y)
         y = _layer_norm(builder, layer.part("norm2"), x, f"{name}.norm2")
-        y = builder.linear(y, layer.matrix("linear1.weight"), layer["linear1.bias"], name=f"{name}.first")
+        y = builder.linear(y, layer["linear1.weight"], layer["linear1.bias"], name=f"{name}.first")
         y = builder.op("activation", y, name="relu", slope=0.0)
-        y = builder.linear(y, layer.matrix("linear2.weight"), layer["linear2.bias"], name=f"{name}.second")
+        y = builder.linear(y, layer["linear2.weight"], layer["linear2.bias"], name=f"{name}.second")
         x = builder.op("add", x, y)
     mean = builder.op("reduce", x, name="mean", warm_up=0)
     pooled = builder.op("reshape", mean, shape=[settings.outputs])
@@ -78,7 +76,7 @@ def lower_convolution(
     x = builder.op("transpose", _outputs(builder, network, weights, x), axes=[2, 1])
     x = builder.op("reshape", x, shape=[settings.outputs, 1, steps])
     for layer, norm in enumerate(network.norms):
-        kernel = with_height(weights.matrix(f"kernels.{layer}.weight"))
+        kernel = weights[f"kernels.{layer}.weight"][:, :, None]
         inputs = (builder.constant(f"kernels.{layer}", kernel), builder.constant("no_bias", np.zeros(hidden)))
         x = builder.op("conv2d", x, *inputs, stride=[1, 1], padding=[0, settings.kernel_size // 2])
         x = normalised(builder, weights.part(f"norms.{layer}"), x, norm, 1, f"norms.{layer}")  # type: ignore[arg-type]
@@ -89,13 +87,6 @@ def lower_convolution(
     return _scores(builder, weights, x)
 
 
-def with_height(kernels: Constant) -> Constant:
-    """Return kernels (outputs, inputs, steps) as kernels of images of height 1."""
-    if isinstance(kernels, Quantized):
-        return Quantized(kernels.codes[:, :, None], kernels.scale, kernels.axis)
-    return kernels[:, :, None]
-
-
 def _outputs(builder: Builder, network: SequenceReadout, weights: Weights, x: str) -> str:
     """Return o_t = W_out s_t (eq. 10) of features (rows, features), shape (rows, steps, outputs)."""
     x, shape = standardised(builder, weights, x), network.feature_shape
@@ -103,7 +94,7 @@ def _outputs(builder: Builder, network: SequenceReadout, weights: Weights, x: st
         x = builder.op("reshape", x, shape=[shape.parts, shape.steps, shape.width])
         x = builder.op("transpose", x, axes=[2, 1, 3])
     x = builder.op("reshape", x, shape=[shape.steps, shape.parts * shape.width])
-    return builder.linear(x, weights.matrix("output_map.weight"), name="output_map")
+    return builder.linear(x, weights["output_map.weight"], name="output_map")
 
 
 def _last_step(builder: Builder, x: str, width: int) -> str:
@@ -116,4 +107,4 @@ def _layer_norm(builder: Builder, weights: Weights, x: str, name: str) -> str:
 
 
 def _scores(builder: Builder, weights: Weights, x: str) -> str:
-    return builder.linear(x, weights.matrix("scores.weight"), weights["scores.bias"], name="scores")
+    return builder.linear(x, weights["scores.weight"], weights["scores.bias"], name="scores")
