@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.pipeline.compression import compress
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
-    from rcdp_hpc.pipeline.interface import load, load_model, predict, verify
+    from rcdp_hpc.pipeline.interface import export, load, load_model, predict, verify
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
     from rcdp_hpc.reservoir.states import Reservoir
     from rcdp_hpc.runtime.comm.connect import connect
@@ -53,6 +53,7 @@ __all__ = [
     "connect",
     "crossvalidate",
     "evaluate",
+    "export",
     "load",
     "load_config",
     "load_model",
@@ -87,7 +88,7 @@ _MODULES = {
     "rcdp_hpc.pipeline.compression": ("compress",),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.data.shards.reader": ("ShardReader",),
-    "rcdp_hpc.pipeline.interface": ("load", "load_model", "predict", "verify"),
+    "rcdp_hpc.pipeline.interface": ("export", "load", "load_model", "predict", "verify"),
     "rcdp_hpc.reservoir.states": ("Reservoir",),
     "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
     "rcdp_hpc.runtime.comm.connect": ("connect",),

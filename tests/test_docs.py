@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import own_data
 import pytest
+from deploy.conftest import trained_run
 from launch import REPOSITORY
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_digits, load_wine
 
 import rcdp_hpc
 from rcdp_hpc.cli import main
@@ -98,6 +99,7 @@ OTHER_COMMANDS = {
 }
 # Commands that are parsed and not run here: by first words, with the reason.
 PARSED_ONLY = {
+    "export.md": "tests/deploy/export exports models",
     "slurm.md": "run by tests/slurm/test_docs.py",
     "communication.md": "loses a rank: tests/test_lost_ranks.py does that",
     "install.md": "ranks are started by tests/test_readme.py; rcdp doctor by tests/doctor/test_doctor.py",
@@ -494,7 +496,22 @@ def test_the_blocks_of_the_estimator(tmp_path, monkeypatch, capsys):
 
 
 # Python blocks, by their first lines, and the test that runs each.
+def test_exported_models(tmp_path, monkeypatch):
+    run = trained_run(tmp_path / "run", [])
+    rcdp_hpc.export(run.path, tmp_path / "model.npz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    samples = load_digits().images[:20]
+    expected = rcdp_hpc.load(run.path).predict_proba(samples)
+    for block in BLOCKS:
+        if block.page == "export.md" and is_python(block):
+            names = {"samples": samples}
+            exec(block.text, names)
+            assert np.abs(names["probabilities"] - expected).max() <= 1e-5
+
+
 PYTHON = {
+    **{block.key: test_exported_models for block in BLOCKS if block.page == "export.md" and is_python(block)},
     ("how-do-i.md", "import rcdp_hpc"): test_arrays_in_a_program,
     **{block.key: test_the_blocks_of_the_page_on_python for block in BLOCKS if block.page == "python.md"},
     ("search.md", FIRST_OF_OPTIMISER): test_an_optimiser_by_itself,

@@ -14,6 +14,7 @@ from rcdp_hpc.runtime.comm.connect import communicator_of
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 if TYPE_CHECKING:
+    from rcdp_hpc.deploy.export.export import Export
     from rcdp_hpc.deploy.in_memory import Prediction
     from rcdp_hpc.deploy.predictor import Predictor
     from rcdp_hpc.model.prediction_model import PredictionModel
@@ -103,6 +104,36 @@ def load(path: str | Path, *, any_scale: bool = False, allow_code: bool = False)
     if not is_exported(file):
         require_torch()
     return Predictor(open_model(file, allow_code), any_scale)
+
+
+def export(path: str | Path, to: str | Path, *, check: bool = True) -> Export:
+    """Write a trained model to a file that runs without this package, and compare it with the model on test rows.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run directory or a ``model.pt``.
+    to : str or Path
+        The file to write; its suffix decides the format: .npz, .onnx, .mat, .c or .safetensors.
+    check : bool
+        Compare predictions; without it no test rows are needed.
+
+    Returns
+    -------
+    Export
+        ``files``, ``largest_difference`` of the probabilities and number of ``other_labels``.
+
+    Raises
+    ------
+    InputError
+        If there is no model or no such format, the model cannot be exported, or test rows are missing.
+    StageFailedError
+        If the file gives other predictions than the model.
+    """
+    require_torch()
+    from rcdp_hpc.deploy.export.export import export as export_model
+
+    return export_model(absolute_path(path), absolute_path(to), check)
 
 
 def predict(
