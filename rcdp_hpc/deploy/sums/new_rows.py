@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from rcdp_hpc.config import Config, DataSection
 from rcdp_hpc.config.root import RunSection
-from rcdp_hpc.data.like import Preparation
+from rcdp_hpc.data.like import FACTS, Preparation
 from rcdp_hpc.data.prepare import UNIT_SPLITS
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards.reader import Rows
 from rcdp_hpc.data.shards.storage import Storage, storage_of
 from rcdp_hpc.data.sources import Source, make_reader, open_source
 from rcdp_hpc.data.units import Units
-from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.solve.kept_sums import SumsFacts
+from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.runtime.text import plain_line
+from rcdp_hpc.training.solve.kept_sums import RESTORE, SumsFacts
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,21 @@ class NewRows:
 
 
 def recorded_config(config: Config, facts: SumsFacts) -> Config:
-    """Return a model's configuration with the sections ``data`` and ``run`` of its first fit."""
-    data, run = DataSection(**facts.reading["data"]), RunSection(**facts.reading["run"])
+    """Return a model's configuration with the sections ``data`` and ``run`` of its first fit.
+
+    Raises
+    ------
+    DataDamagedError
+        If the sums have other facts than this version writes.
+    """
+    try:
+        data, run = DataSection(**facts.reading["data"]), RunSection(**facts.reading["run"])
+        missing = [key for key in (*FACTS, "storage") if key not in facts.preparation]
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = plain_line(error)
+        raise DataDamagedError(f"the sums of the model: no settings of the data ({reason}). {RESTORE}") from None
+    if missing or type(facts.reading.get("separate_test")) is not bool:
+        raise DataDamagedError(f"the sums of the model: facts of the preparation are missing. {RESTORE}")
     return config.model_copy(update={"data": data, "run": run})
 
 

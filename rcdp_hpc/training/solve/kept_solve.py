@@ -114,7 +114,7 @@ def facts_of(config: Config, shards: ShardReader, reservoir: StateSource) -> Sum
         settings=deciding_settings(config),
         preparation={**{key: index.get(key) for key in FACTS}, "storage": index["storage"]["kind"]},
         learned=tensors_digest(learned_of(reservoir)),
-        reading={"data": tree["data"], "run": tree["run"], "separate_test": index.get("separate_test", False)},
+        reading={"data": tree["data"], "run": tree["run"], "separate_test": index.get("separate_test")},
         shards=[shards.digest],
     )
 

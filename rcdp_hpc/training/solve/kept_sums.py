@@ -184,7 +184,7 @@ class KeptSums:
                 units = {name: _unit(content, facts, place) for place, name in enumerate(names)}
         except DataDamagedError as error:
             raise DataDamagedError(f"{error} {RESTORE}") from None
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
             raise DataDamagedError(f"{path}: not the sums of a readout ({error}). {RESTORE}") from None
         return KeptSums(facts, units, str(path))
 
@@ -226,6 +226,8 @@ def _facts(content: NDArray[Any]) -> tuple[SumsFacts, list[str]]:
         raise ValueError("expected names of units and classes")
     if type(result.features) is not int or result.features < 1 or not result.classes:
         raise ValueError("expected features and classes")
+    if not all(isinstance(part, dict) for part in (result.settings, result.preparation, result.reading)):
+        raise ValueError("expected settings and facts of the preparation")
     return result, names
 
 
