@@ -74,10 +74,10 @@ def format_plan(config: Config, run: RunDirectory | None = None, site: Path | No
 
 def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, Any], int]:
     """Run the stages on a part of the work; return measurements, the index, and the training rows of the whole work."""
-    from rcdp_hpc.data.sources import open_source
+    from rcdp_hpc.data.like import open_like
     from rcdp_hpc.pipeline.stages import run_stages
 
-    source = open_source(config.data, False)
+    source, _ = open_like(config.data)
     config = with_kind_defaults(config, source.facts)
     counts = np.bincount(source.train.y, minlength=len(source.classes))
     share = min(1.0, CALIBRATION_ROWS / len(source.train))

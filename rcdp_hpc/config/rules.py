@@ -178,7 +178,6 @@ DATA = (
         )
         for key, shown, value, why in (
             ("balance", "'none'", "none", "a synthetic row belongs to the units of two samples"),
-            ("max_samples", "0", 0, _OWN_ROWS),
             ("folds", "0", 0, _OWN_ROWS),
             ("class_keep_fractions", "[]", [], _OWN_ROWS),
             ("class_keep_counts", "[]", [], _OWN_ROWS),

@@ -163,7 +163,8 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     if len(used) < len(y):
         log.warning("data.max_samples = %d: %d of %d samples are used", data.max_samples, len(used), len(y))
     units = Units.of(source, data)
-    indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed, units).items()}
+    chosen = None if units is None else units.select(used)
+    indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed, chosen).items()}
     split = indices["train"]
     # Only the training part is made uneven. Validation and test keep the class proportions of the source.
     kept = uneven_indices(y[split], data.class_keep_fractions, source.classes, seed, data.class_keep_counts)

@@ -57,6 +57,10 @@ class Units:
         names, codes = np.unique(np.array(texts), return_inverse=True)
         return Units(names.tolist(), codes.astype(np.int64))
 
+    def select(self, rows: NDArray[np.int64]) -> Units:
+        """Return the units of some of the samples."""
+        return Units(self.names, self.codes[rows])
+
     def split(
         self, y: NDArray[np.int64], validation_fraction: float, test_fraction: float | None, seed: int
     ) -> dict[Split, NDArray[np.int64]]:

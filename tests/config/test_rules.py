@@ -24,7 +24,6 @@ CASES = [
      {"data.class_keep_counts": [3, 4], "data.class_keep_fractions": [0.5, 1]}, {"data.class_keep_fractions": []}),
     ("data.unit_pattern = '^[^_]+' needs data.balance = 'none'", {"data.unit_pattern": "^[^_]+"},
      {"data.balance": "none"}),
-    ("data.unit_pattern = 'a' needs data.max_samples = 0", {**UNITS, "data.max_samples": 9}, {"data.max_samples": 0}),
     ("data.unit_pattern = 'a' needs data.folds = 0", {**UNITS, "data.folds": 3}, {"data.folds": 0}),
     ("data.unit_pattern = 'a' needs data.class_keep_fractions = []", {**UNITS, "data.class_keep_fractions": [0.5]},
      {"data.class_keep_fractions": []}),

@@ -57,6 +57,8 @@ def test_the_rows_of_a_unit_do_not_depend_on_other_units(tmp_path):
     for split in ("train", "validation"):
         assert rows_of(together, split, "site-2") == rows_of(alone, split, "site-2") != ([], [])
     assert verify_shards(together.directory) == []
+    fewer = shards_of(tmp_path / "fewer", tmp_path / "all.csv", "data.max_samples=60")
+    assert sum(unit["rows"] for unit in fewer.index["units"]["train"]) == fewer.rows("train") < 60
 
 
 def test_data_like_an_earlier_run_have_its_classes_and_standardisation(tmp_path):
