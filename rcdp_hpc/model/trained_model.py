@@ -193,9 +193,7 @@ class TrainedModel:
 
     def accepts(self, shape: tuple[int, ...], lengths: bool) -> bool:
         """Return whether samples of this shape fit the model; `lengths`: whether they are padded series."""
-        # The reservoir stops at the end of each series, so series may be longer than those of the training.
-        axes = slice(1, None) if lengths else slice(None)
-        return len(shape) == len(self.sample_shape) and shape[axes] == self.sample_shape[axes]
+        return accepts(self.sample_shape, shape, lengths)
 
     @property
     def where(self) -> str:
@@ -245,6 +243,13 @@ class TrainedModel:
             states = torch.cat([states, states[:1].expand(FEWEST_ROWS - rows, -1)])
         with torch.no_grad():
             return np.asarray(self.network.probabilities(states.float())[:rows].cpu().numpy())
+
+
+def accepts(trained: tuple[int, ...], shape: tuple[int, ...], lengths: bool) -> bool:
+    """Return whether samples of a shape fit a model that was trained on others; `lengths`: whether series are padded."""
+    # The reservoir stops at the end of each series, so series may be longer than those of the training.
+    axes = slice(1, None) if lengths else slice(None)
+    return len(shape) == len(trained) and shape[axes] == trained[axes]
 
 
 def _with_more_rows(block: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,6 +134,8 @@ def check_settings_fit(
         problems.ask(lambda: check_candidates(config, lambda one: check_warm_start_features(one, facts.sample_shape)))
         problems.ask(lambda: check_candidates(config, lambda one: check_solved(one, facts.sample_shape)))
         problems.ask(lambda: check_candidates(config, lambda one: check_user_readout(one, facts.sample_shape, classes)))
+    if facts.rows is not None:
+        problems.ask(lambda: _check_teachers(config, facts))
     _check_steps(problems, config, facts, ranks)
     problems.refuse(facts.description)
 
@@ -173,6 +176,22 @@ def _check_samples(problems: Problems, config: Config, facts: SourceFacts, own_m
     path = own_matrices if own_matrices and own_matrices.exists() and not source.exists() else source
     features = input_features(reservoir, sequence[1])
     problems.ask(lambda: read_matrices(path, reservoir.nodes, features))
+
+
+def _check_teachers(config: Config, facts: SourceFacts) -> None:
+    """Raise an `InputError` if a model of ``loss.teacher`` is missing, or has other classes or samples.
+
+    Prepared shards are not checked here: their run may have what it needs of a teacher that does not exist any more.
+    """
+    if not config.loss.teacher or find_spec("torch") is None:
+        return
+    from rcdp_hpc.model.model_file import ModelFile
+    from rcdp_hpc.training.teacher import refuse_other_classes, teacher_file
+
+    for name in config.loss.teacher:
+        file = ModelFile.read(teacher_file(name))
+        lengths = facts.shortest is not None
+        refuse_other_classes(name, file, "these data", facts.classes, facts.sample_shape, lengths)
 
 
 def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: int | None) -> None:

@@ -60,7 +60,7 @@ from rcdp_hpc.training.solve.ridge import baseline_of
 from rcdp_hpc.training.solve.solve_stage import refuse_other_readout, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
 from rcdp_hpc.training.states.placement import place_states
-from rcdp_hpc.training.teacher import TeacherTargets, teacher_targets
+from rcdp_hpc.training.teacher import TeacherTargets, check_teachers, teacher_targets
 from rcdp_hpc.training.threads import threads_of_rank
 from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
@@ -102,6 +102,7 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
         log.info("training is finished already: %s", saved.trainer.position.finished)
         run_on_root(comm, partial(_restore_model, config, run, shards, saved))
         return session.summary(saved.trainer.position)
+    run_on_root(comm, partial(check_teachers, config, shards, run))
     agree(comm, lambda: refuse_without_gpu(config, device()))
     set_up_device(device(), config)
     parallel = strategy_for(comm, config.run.stall_seconds, config.parallel)

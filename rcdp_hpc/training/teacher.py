@@ -27,7 +27,8 @@ from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
-from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.model.trained_model import TrainedModel, accepts
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -255,7 +256,6 @@ def _computed(
 
             def add(name: str = name) -> None:
                 model = TrainedModel.load(teacher_file(name), device(), allow_code, own_code)
-                refuse_other_samples(name, model, shards)
                 _add_probabilities(model, shards, plan, total, progress)
 
             agree(comm, add)
@@ -272,38 +272,69 @@ def _computed(
     return logs
 
 
-def refuse_other_samples(name: str, model: TrainedModel, shards: ShardReader) -> None:
+def check_teachers(config: Config, shards: ShardReader, run: RunDirectory) -> None:
+    """Raise an `InputError` if a teacher is missing or does not fit the shards, before anything is computed.
+
+    A missing one is accepted if the run has its probabilities.
+    """
+    for name in config.loss.teacher:
+        if _digest(name, has_copy=(run.train / "teacher.pt").exists()):
+            refuse_other_samples(name, ModelFile.read(teacher_file(name)), shards)
+
+
+def refuse_other_classes(
+    name: str, file: ModelFile, where: str, classes: Sequence[str], sample_shape: Sequence[int], lengths: bool
+) -> None:
+    """Raise an `InputError` if a teacher has other classes than the data, or reads samples of another shape.
+
+    Parameters
+    ----------
+    name : str
+        The entry of ``loss.teacher``, for messages.
+    file : ModelFile
+    where : str
+        Names the data, for messages.
+    classes : sequence of str
+    sample_shape : sequence of int
+        Shape of one sample.
+    lengths : bool
+        Whether samples are series of different lengths.
+    """
+    if file.classes != list(classes):
+        raise InputError(
+            f"loss.teacher = {name}: its classes are {_listed(file.classes)}, and those of {where} are "
+            f"{_listed(classes)}: name a model of the same classes, in the same order"
+        )
+    if not accepts(file.sample_shape, tuple(sample_shape), lengths):
+        raise InputError(
+            f"loss.teacher = {name}: trained on samples of the shape {tuple(file.sample_shape)}, and those of {where} "
+            f"have {tuple(sample_shape)}: name a model of such samples"
+        )
+
+
+def refuse_other_samples(name: str, file: ModelFile, shards: ShardReader) -> None:
     """Raise an `InputError` if a teacher has other classes than the shards, or reads other samples.
 
     Parameters
     ----------
     name : str
         The entry of ``loss.teacher``, for messages.
-    model : TrainedModel
+    file : ModelFile
     shards : ShardReader
     """
-    start = f"loss.teacher = {name}"
-    if model.classes != list(shards.classes):
-        raise InputError(
-            f"{start}: its classes are {_listed(model.classes)}, and those of {shards.directory} are "
-            f"{_listed(shards.classes)}: name a model of the same classes, in the same order"
-        )
-    if not model.accepts(tuple(shards.sample_shape), shards.layout.has_lengths):
-        raise InputError(
-            f"{start}: trained on samples of the shape {tuple(model.sample_shape)}, and those of {shards.directory} "
-            f"have {tuple(shards.sample_shape)}: name a model of such samples"
-        )
+    where = str(shards.directory)
+    refuse_other_classes(name, file, where, shards.classes, shards.sample_shape, shards.layout.has_lengths)
     ours = Standardization.from_json(shards.index.get("standardization"))
-    if model.scale != shards.scale or not _same(model.data.standardization, ours):
+    if file.scale != shards.scale or not _same(file.data.standardization, ours):
         raise InputError(
-            f"{start}: trained on samples that were scaled or standardised in another way than those of "
-            f"{shards.directory}: train it on the same shards, or prepare both with data.standardize = 'none'"
+            f"loss.teacher = {name}: trained on samples that were scaled or standardised in another way than those of "
+            f"{where}: train it on the same shards, or prepare both with data.standardize = 'none'"
         )
-    if model.shards != shards.digest:
+    if file.shards != shards.digest:
         log.warning(
-            "%s was trained on other shards: if it has seen validation or test samples of this run, the accuracies of "
-            "this run are too high",
-            start,
+            "loss.teacher = %s was trained on other shards: if it has seen validation or test samples of this run, the "
+            "accuracies of this run are too high",
+            name,
         )
 
 

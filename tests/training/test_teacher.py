@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,25 +125,34 @@ def test_a_resumed_training_needs_no_teacher_and_has_the_same_bits(folder, tmp_p
     ],
 )  # fmt: skip
 def test_a_teacher_that_does_not_fit_is_refused(folder, changes, expected):
-    model = TrainedModel.load(folder / "network/train/model.pt")
+    file = ModelFile.read(folder / "network/train/model.pt")
     fitting = {
-        "classes": model.classes, "sample_shape": model.sample_shape, "scale": model.scale, "directory": "here",
-        "index": {"standardization": None}, "digest": model.shards, "layout": SimpleNamespace(has_lengths=False),
+        "classes": file.classes, "sample_shape": file.sample_shape, "scale": file.scale, "directory": "here",
+        "index": {"standardization": None}, "digest": file.shards, "layout": SimpleNamespace(has_lengths=False),
     }  # fmt: skip
-    refuse_other_samples("mine", model, SimpleNamespace(**fitting))
+    refuse_other_samples("mine", file, SimpleNamespace(**fitting))
     with pytest.raises(InputError, match=f"loss.teacher = mine.*{expected}"):
-        refuse_other_samples("mine", model, SimpleNamespace(**{**fitting, **changes}))
+        refuse_other_samples("mine", file, SimpleNamespace(**{**fitting, **changes}))
 
 
 def test_a_teacher_of_other_shards_is_reported(folder, caplog):
-    model = TrainedModel.load(folder / "network/train/model.pt")
+    file = ModelFile.read(folder / "network/train/model.pt")
     shards = ShardReader(folder / "ridge/shards")
     with caplog.at_level("WARNING"):
-        refuse_other_samples("mine", model, shards)
+        refuse_other_samples("mine", file, shards)
         assert not caplog.messages
-        model.shards = "0" * 64
-        refuse_other_samples("mine", model, shards)
+        refuse_other_samples("mine", replace(file, shards="0" * 64), shards)
     assert "was trained on other shards" in caplog.text
+
+
+def test_a_teacher_is_checked_before_the_data_are_prepared(folder, tmp_path):
+    teachers = (f"loss.teacher={folder / 'network'}", "data.source=npz", f"data.path={tmp_path / 'mine.npz'}")
+    np.savez(tmp_path / "mine.npz", x=np.zeros((40, 8, 8), np.float32), y=np.arange(40) % 4)
+    train_together(0, [Training(str(tmp_path / "run"), (*SMALL, *teachers), stages=("prepare",))])
+    assert (
+        "those of these data are 0, 1, 2, 3: name a model of the same classes" in error_of(tmp_path / "run")["message"]
+    )
+    assert not (tmp_path / "run/shards/index.json").exists()
 
 
 def test_a_missing_teacher_is_refused(folder, tmp_path):
