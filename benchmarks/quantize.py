@@ -112,13 +112,13 @@ def row(case: Case, found: Sequence[Measurement], seconds: float) -> str:
     small = [one.distilled.after for one in found if one.distilled is not None]
     cells = [
         case.name,
-        mean([one.test for one in before]),
-        mean([one.test for one in after]) + (" (trained)" if any(one.trained for one in found) else ""),
-        f"{np.mean([one.bytes for one in before]):,.0f}",
-        f"{np.mean([one.bytes for one in after]):,.0f}",
-        mean([one.test for one in small]),
+        mean([one.scores["accuracy"] for one in before]),
+        mean([one.scores["accuracy"] for one in after]) + (" (trained)" if any(one.trained for one in found) else ""),
+        f"{np.mean([one.size.bytes for one in before]):,.0f}",
+        f"{np.mean([one.size.bytes for one in after]):,.0f}",
+        mean([one.scores["accuracy"] for one in small]),
         mean([one.alone for one in found]),
-        f"{np.mean([one.bytes for one in small]):,.0f}" if small else "-",
+        f"{np.mean([one.size.bytes for one in small]):,.0f}" if small else "-",
         f"{seconds:.0f}",
     ]
     return f"| {' | '.join(cells)} |"

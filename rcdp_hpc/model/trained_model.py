@@ -246,7 +246,7 @@ class TrainedModel:
 
 
 def accepts(trained: tuple[int, ...], shape: tuple[int, ...], lengths: bool) -> bool:
-    """Return whether samples of a shape fit a model that was trained on others; `lengths`: whether series are padded."""
+    """Return whether samples of a shape fit those of a training; `lengths`: whether they are padded series."""
     # The reservoir stops at the end of each series, so series may be longer than those of the training.
     axes = slice(1, None) if lengths else slice(None)
     return len(shape) == len(trained) and shape[axes] == trained[axes]

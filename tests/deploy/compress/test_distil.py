@@ -55,8 +55,8 @@ def test_a_tenth_of_a_network_learns_from_it(folder, tmp_path, name):
     config = ModelFile.read(tmp_path / "new/train/model.pt").config
     assert config.loss.teacher == [str(folder / name / "train/model.pt")]
     assert (tmp_path / "new/train/teacher.pt").exists()
-    assert result.after.numbers < result.before.numbers
-    assert result.after.test is not None
+    assert result.after.size.trained < result.before.size.trained
+    assert "accuracy" in result.after.scores
 
 
 def test_a_network_learns_from_a_solved_readout_with_the_users_widths(folder, tmp_path):

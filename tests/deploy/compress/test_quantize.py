@@ -83,10 +83,10 @@ def test_the_accuracy_is_that_of_the_rounded_matrices(folder, tmp_path, monkeypa
         np.testing.assert_allclose(after.matrices.input, before.matrices.input, atol=largest / 250)
     cost = accuracy(folder / name) - accuracy(new)
     assert recorded(new)["validation_accuracy"] == pytest.approx(result.before.validation - cost)
-    assert result.after.test == accuracy(new, "test")
+    assert result.after.scores["accuracy"] == accuracy(new, "test")
     # 3 bytes fewer for each number, and about as many more for the scales.
     codes = sum(one.codes.size for one in after.quantized.values())
-    assert result.before.bytes - result.after.bytes > 2 * codes
+    assert result.before.size.bytes - result.after.size.bytes > 2 * codes
 
 
 def test_a_reservoir_from_a_seed_costs_nothing(folder, tmp_path, monkeypatch, caplog):
