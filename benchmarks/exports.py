@@ -6,7 +6,8 @@ RUN is a run directory with a trained model. Without it, small models of the pro
 format. The columns are the bytes of its file (of ``.c``: of the compiled program), the milliseconds of one sample that
 is predicted alone, those of a sample in a block of 256, the largest difference of probabilities from ``model.pt``, and
 the number of other labels, both on the test rows (at most 1000). Times are medians over the repeats, in which the
-formats take turns. ``.c`` predicts sample by sample, so both of its times are the same.
+formats take turns. ``.c`` predicts sample by sample, so both of its times are the same. ``.c`` and ``.mat`` are left
+out without a compiler and without Octave.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ import rcdp_hpc  # noqa: F401  ahead of torch: it sets how OpenMP's threads wait
 # isort: split
 import numpy as np
 import onnxruntime
+import scipy.io
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.export import rcdp_predict
-from rcdp_hpc.deploy.export.check import CHECKED_ROWS, in_single_precision, raw_samples
+from rcdp_hpc.deploy.export.check import TestRows, in_single_precision
 from rcdp_hpc.deploy.export.export import export
 from rcdp_hpc.deploy.export.lowering import lower
 from rcdp_hpc.model.model_file import ModelFile
@@ -72,6 +74,27 @@ int main(int argc, char **argv)
     printf("%.9g", seconds / calls);
     return 0;
 }
+"""
+
+# Times calls of an exported model in Octave; names of files are filled in.
+OCTAVE = """
+loaded = load('samples.mat');
+model = load('model.mat');
+samples = loaded.samples;
+function seconds = median_seconds(model, samples, least)
+  found = [];
+  while sum(found) < least || numel(found) < 3
+    start = tic;
+    rcdp_predict(model, samples);
+    found(end + 1) = toc(start);
+  end
+  seconds = median(found);
+end
+[~, probabilities] = rcdp_predict(model, samples);
+one = median_seconds(model, reshape(samples(1, :), [1, size(samples)(2:end)]), LEAST);
+block = samples(mod(0:BLOCK - 1, rows(samples)) + 1, :);
+many = median_seconds(model, reshape(block, [BLOCK, size(samples)(2:end)]), LEAST) / BLOCK;
+save('-v6', 'found.mat', 'probabilities', 'one', 'many');
 """
 
 
@@ -124,12 +147,11 @@ def compare(path: Path, folder: Path, repeats: int) -> None:
     run = RunDirectory(path)
     file = in_single_precision(ModelFile.read(run.model))
     shards = ShardReader(run.shards)
-    rows = shards.read("test", 0, min(CHECKED_ROWS, shards.rows("test")))
-    if rows.length is not None:
+    if shards.layout.has_lengths:
         raise SystemExit(f"{path}: its samples are series of unequal length, which this benchmark does not have")
     with limit_threads(1):
-        dtype = lower(TrainedModel(file), varying_steps=False).sample_dtype
-        samples = raw_samples(rows.x, file.scale, file.data.standardization).astype(dtype)
+        model = TrainedModel(file)
+        samples = TestRows.read(shards, model, lower(model, varying_steps=False)).samples
         formats = all_formats(run, file, samples, folder)
         for _ in range(repeats):
             for one in formats.values():
@@ -165,9 +187,11 @@ def all_formats(run: RunDirectory, file: ModelFile, samples: np.ndarray, folder:
     formats[".npz (NumPy)"] = Format(written["npz"].stat().st_size, in_process(numpy_model.predict_proba))
     formats[".onnx (onnxruntime)"] = Format(written["onnx"].stat().st_size, in_process(onnx_predictor(written["onnx"])))
     if compiler := shutil.which("cc"):
-        for level in ("-O2", "-O3 -march=native"):
-            program = compiled(compiler, level, written["c"], samples, folder)
-            formats[f".c ({level})"] = Format(program.stat().st_size, c_program(program, len(file.classes), folder))
+        program = compiled(compiler, written["c"], samples, folder)
+        formats[".c (cc -O2)"] = Format(program.stat().st_size, c_program(program, len(file.classes), folder))
+    if octave := shutil.which("octave-cli"):
+        export(run.path, folder / "model.mat")
+        formats[".mat (Octave)"] = Format((folder / "model.mat").stat().st_size, octave_script(octave, folder))
     return formats
 
 
@@ -201,13 +225,12 @@ def onnx_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda samples: session.run(["probabilities"], {"samples": samples})[0]
 
 
-def compiled(compiler: str, level: str, source: Path, samples: np.ndarray, folder: Path) -> Path:
+def compiled(compiler: str, source: Path, samples: np.ndarray, folder: Path) -> Path:
     """Return the program that times the model of a C file."""
-    timing, program = folder / "timing.c", folder / f"model{level.replace(' ', '')}"
+    timing, program = folder / "timing.c", folder / "model"
     number = "double" if samples.dtype == np.float64 else "float"
     timing.write_text(C_MAIN.replace("NUMBER", number).replace("LEAST", str(SECONDS)))
-    flags = [*level.split(), "-DRCDP_NO_MAIN"]
-    subprocess.run([compiler, *flags, "-o", program, source, timing, "-lm"], check=True)
+    subprocess.run([compiler, "-O2", "-DRCDP_NO_MAIN", "-o", program, source, timing, "-lm"], check=True)
     return program
 
 
@@ -220,6 +243,20 @@ def c_program(program: Path, classes: int, folder: Path) -> Callable[[np.ndarray
         command = [program, folder / "samples.bin", folder / "found.bin", *map(str, counts)]
         seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return np.fromfile(folder / "found.bin", np.float32).reshape(-1, classes), seconds, seconds
+
+    return measure
+
+
+def octave_script(octave: str, folder: Path) -> Callable[[np.ndarray], tuple[np.ndarray, float, float]]:
+    """Return the measurement of a model in Octave."""
+    script = OCTAVE.replace("LEAST", str(SECONDS)).replace("BLOCK", str(BLOCK))
+
+    def measure(samples: np.ndarray) -> tuple[np.ndarray, float, float]:
+        scipy.io.savemat(folder / "samples.mat", {"samples": samples})
+        command = [octave, "--norc", "--no-history", "--quiet", "--eval", script]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        found = scipy.io.loadmat(folder / "found.mat")
+        return found["probabilities"], float(found["one"].item()), float(found["many"].item())
 
     return measure
 

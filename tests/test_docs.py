@@ -498,7 +498,8 @@ def test_the_blocks_of_the_estimator(tmp_path, monkeypatch, capsys):
 # Python blocks, by their first lines, and the test that runs each.
 def test_exported_models(tmp_path, monkeypatch):
     run = trained_run(tmp_path / "run", [])
-    rcdp_hpc.export(run.path, tmp_path / "model.npz")
+    for suffix in ("npz", "onnx", "safetensors"):
+        rcdp_hpc.export(run.path, tmp_path / f"model.{suffix}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     samples = load_digits().images[:20]

@@ -75,7 +75,7 @@ def load(path: str | Path, *, any_scale: bool = False, allow_code: bool = False)
     Parameters
     ----------
     path : str or Path
-        A run directory, a ``model.pt``, or an exported ``.npz``, which needs no torch.
+        A run directory, a ``model.pt``, or an exported ``.safetensors`` or ``.npz``, which needs no torch.
     any_scale : bool
         Predict samples on another scale than the training data, with a warning.
     allow_code : bool

@@ -13,8 +13,9 @@ import safetensors.numpy
 import torch
 from deploy.conftest import trained_run
 
+import rcdp_hpc
 from rcdp_hpc.data.shards.reader import ShardReader
-from rcdp_hpc.deploy.export.safetensors_file import read_safetensors, write_safetensors
+from rcdp_hpc.deploy.export.safetensors_file import _digest, read_safetensors, write_safetensors
 from rcdp_hpc.deploy.export.safetensors_writer import SafetensorsWriter
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile
@@ -46,6 +47,25 @@ def test_a_model_is_the_same_when_it_is_read_back(run, exported):
     expected = TrainedModel(before).probabilities(samples(), scaled=False)
     assert np.array_equal(TrainedModel(after).probabilities(samples(), scaled=False), expected)
     assert SafetensorsWriter().predict(exported, samples(), None) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_file_predicts_as_the_model_does(run, exported):
+    expected = rcdp_hpc.load(run.model).predict_proba(samples())
+    assert np.array_equal(rcdp_hpc.load(exported).predict_proba(samples()), expected)
+
+
+def test_a_file_that_names_code_is_refused(run, exported):
+    tensors = safetensors.numpy.load_file(exported)
+    with safetensors.safe_open(exported, framework="numpy") as file:
+        metadata = file.metadata()
+    del metadata["sha256"]
+    settings = json.loads(metadata["settings"])
+    settings["readout"]["kind"] = "os:system"
+    metadata["settings"] = json.dumps(settings)
+    metadata["sha256"] = _digest(metadata, tensors)
+    safetensors.numpy.save_file(tensors, exported, metadata)
+    with pytest.raises(InputError, match=r"readout.kind = 'os:system' is a class of your own"):
+        rcdp_hpc.load(exported)
 
 
 def test_other_programs_read_weights_and_metadata(run, exported):
