@@ -31,10 +31,10 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
-        (k - 1)) of accuracy, macro F1 and macro recall over the k folds; ``confusion`` of all folds together, as
-        `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean
-        accuracy and macro F1 of boosted trees, if every fold has them.
+        ``results`` of each fold, with its complexity; ``mean`` and ``deviation`` (the sample standard deviation, s^2 =
+        sum (x - mean)^2 / (k - 1)) of accuracy, macro F1 and macro recall over the k folds; ``confusion`` of all folds
+        together, as `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``,
+        the mean accuracy and macro F1 of boosted trees, if every fold has them.
     """
     summaries = {fold: _summary_of(run.fold(fold)) for fold in range(1, config.data.folds + 1)}
     results = [
@@ -43,6 +43,7 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
             **{name: summary["test"][name] for name in ("samples", "correct", *MEASURES)},
             "macro_recall": _macro_recall(summary["test"]),
             **({"trees": summary["test"]["trees"]} if "trees" in summary["test"] else {}),
+            **({"complexity": summary["complexity"]} if "complexity" in summary else {}),
             "seconds": sum(summary["seconds"].values()),
         }
         for fold, summary in summaries.items()

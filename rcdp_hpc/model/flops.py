@@ -12,6 +12,7 @@ LSTM, GRU                ``2 P g h (n_in + h)`` per layer, with g = 4 or 3 gates
 transformer layer        ``2 P (4 d^2 + 2 d h) + 4 P^2 d``: Q, K, V, their output, the ReLU layer; then Q K' and A V
 reservoir                ``2 P N (N + n_in)`` for each scan, direction and layer; sparse: ``2 P`` for each connection
 diagonal reservoir       ``2 P`` for each entry of its three matrices that is not zero, dense and sparse
+components, projection   ``2 P n_out n_in`` (``extractor.kind = "pca"``, ``"random_projection"``)
 dictionary               ``2 P K p`` with K atoms of p values, twice that with ``mirror``
 random kernels           ``P (252 c + 8 n_in)`` for each dilation, with c channels of a kernel; P for each feature
 wavelet packets          ``2 n F`` per level for n values and filters of F taps
@@ -30,6 +31,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from rcdp_hpc.networks.dictionary import PatchDictionary
+from rcdp_hpc.networks.input_maps import LinearMap, RandomProjection
 from rcdp_hpc.networks.kernel_outputs import KERNELS, LENGTH
 from rcdp_hpc.networks.kernels import RandomKernels
 from rcdp_hpc.networks.shapes import dictionary_map
@@ -103,6 +105,10 @@ def _dictionary(flops: Flops, dictionary: PatchDictionary, inputs: tuple[Tensor,
     flops.add(positions * (2 if dictionary.settings.mirror else 1), dictionary.filters)
 
 
+def _linear_map(flops: Flops, linear: LinearMap | RandomProjection, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    flops.add(output.numel() // len(linear.matrix), linear.matrix)
+
+
 def _kernels(flops: Flops, kernels: RandomKernels, inputs: tuple[Any, ...], output: Any) -> None:
     steps, channels = inputs[0].shape[1:]
     start = 0
@@ -143,6 +149,8 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.RNNBase: _recurrent,
     nn.TransformerEncoderLayer: _transformer,
     PatchWhitening: _whitening,
+    LinearMap: _linear_map,
+    RandomProjection: _linear_map,
     PatchDictionary: _dictionary,
     RandomKernels: _kernels,
     WaveletPackets: _packets,

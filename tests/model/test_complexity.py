@@ -17,6 +17,7 @@ from rcdp_hpc.model.flops import Flops, add_reservoir, counted
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.dictionary import PatchDictionary
+from rcdp_hpc.networks.input_maps import LinearMap, RandomProjection
 from rcdp_hpc.networks.kernels import RandomKernels
 from rcdp_hpc.networks.readouts.transformer import TransformerReadout
 from rcdp_hpc.networks.wavelet_packets import WaveletPackets
@@ -111,6 +112,15 @@ def test_fixed_extractors_by_hand():
     assert flops_of(kernels, torch.zeros(1, 30, 1)).dense == 30 * (3 * 84 + 8 + 2 * 84)
 
 
+def test_reduced_inputs_by_hand():
+    config = load_config("digits", ["extractor.components=3", "extractor.projection=gaussian"])
+    for kind in (LinearMap, RandomProjection):
+        module = kind(config.extractor, config.reservoir, (8, 8))
+        flops = flops_of(module, torch.zeros(1, 8, 8))
+        assert flops.dense == 2 * module.steps * module.inputs * 3
+        assert flops.sparse == (0 if kind is LinearMap else flops.dense)
+
+
 def test_layers_without_a_formula_are_named():
     class Mine(nn.Module):
         def __init__(self) -> None:
@@ -181,6 +191,9 @@ def test_reports_of_runs_without_a_complexity():
         ["readout.kind=lstm", "reservoir.states=4"],
         ["extractor.kind=convolution", "extractor.channels=[4]", "augment.test_shift=1"],
         ["extractor.kind=dictionary", "extractor.patch=3", "extractor.atoms=8"],
+        ["extractor.kind=pca", "extractor.components=4"],
+        ["extractor.kind=random_projection", "extractor.components=4"],
+        ["extractor.kind=selection", "extractor.components=4"],
         ["extractor.kind=kernels", "extractor.kernels=336", "reservoir.sequence=pixels"],
     ],
 )
