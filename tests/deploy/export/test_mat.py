@@ -23,9 +23,9 @@ ALL = cases()
 NAMES = ('"quoted"', "it's", "back\\slash", "new\nline", "größe", "日本", "%d percent", "what??/", "", "a,b", "\\n")
 
 
-def model(values: float = 1.0):
-    """Return what the writer reads of a model: the number of training values."""
-    return SimpleNamespace(data=SimpleNamespace(ranges=SimpleNamespace(values=np.array([values]))), scale=1.0)
+def model(rows: int | None = 1):
+    """Return what the writer reads of a model: its training rows."""
+    return SimpleNamespace(rows=rows)
 
 
 def classifier(names=("a", "b"), seed=1, **changes):
@@ -135,18 +135,18 @@ def folder(tmp_path_factory):
 
 
 def test_an_average_of_nodes(tmp_path):
-    """Trained constants are averaged by training values; an average of averages is one of all."""
+    """Trained constants are averaged by training rows, 8-bit ones as the numbers that they stand for."""
     first, second = classifier(seed=1), classifier(seed=2)
     rounded = Quantized.of(second.program.constants["weight"])
     quantized = replace(second.program, constants=second.program.constants | {"weight": rounded})
-    for name, program, values in (("1", first.program, 300.0), ("2", quantized, 100.0)):
-        MatWriter().write(program, model(values), tmp_path / f"{name}.mat")
+    for name, program, rows in (("1", first.program, 300), ("2", quantized, 100)):
+        MatWriter().write(program, model(rows), tmp_path / f"{name}.mat")
     scipy.io.savemat(tmp_path / "samples.mat", {"samples": first.samples})
     script = (
         "load('samples.mat'); m = rcdp_average({'1.mat', '2.mat'}, 'average.mat'); "
         "[~, p] = rcdp_predict('average.mat', samples); save('-v6', 'p.mat', 'p'); "
         "[~, q] = rcdp_predict(rcdp_average({'1.mat', '2.mat'}, '', [0, 2]), samples); save('-v6', 'q.mat', 'q'); "
-        "printf('%d %s %d', m.training_values, class(m.constants.weight), size(m.constants.weight, 1))"
+        "printf('%d %s %d', m.training_rows, class(m.constants.weight), size(m.constants.weight, 1))"
     )
     assert run(script, tmp_path) == "400 single 2"
     names = trained(first.program)
@@ -172,6 +172,13 @@ def test_models_that_cannot_be_averaged(tmp_path, other, call, said):
         MatWriter().write(program, model(), tmp_path / f"{name}.mat")
     scipy.io.savemat(tmp_path / "other.mat", {"a": 1.0})
     assert said in failure(call, tmp_path)
+
+
+def test_weights_are_needed_where_rows_are_not_recorded(tmp_path):
+    for name, rows in (("1", 10), ("2", None)):
+        MatWriter().write(classifier().program, model(rows), tmp_path / f"{name}.mat")
+    assert "2.mat: the training rows are not recorded" in failure("rcdp_average({'1.mat', '2.mat'})", tmp_path)
+    assert run("m = rcdp_average({'1.mat', '2.mat'}, '', [1 2]); printf('%s', m.output)", tmp_path) == "output"
 
 
 def test_names_are_fields_of_a_structure():

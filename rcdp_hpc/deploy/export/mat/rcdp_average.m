@@ -6,11 +6,11 @@ function model = rcdp_average(files, to, weights)
 %
 %   files    cell array of names of exported files
 %   to       name of the file to write; '' to write none
-%   weights  weight of each file; default: how many training values each node had
+%   weights  weight of each file; default: the training rows of each node, without synthetic ones
 %   model    what load returns for the file; rcdp_predict takes it
 %
-%   The models must have the same settings, seed and classes, and the same scaling of raw samples: what is not trained
-%   must be equal. 8-bit numbers become single.
+%   The models must have the same settings, seed and classes. Averaged are trained weights and the statistics of samples:
+%   the standardisation becomes the one of all samples. 8-bit numbers become single. All else must be equal.
 
   if ~iscell(files) || numel(files) < 2
     error('rcdp_average:files', 'expected a cell array of the names of at least two files');
@@ -26,10 +26,10 @@ function model = rcdp_average(files, to, weights)
     end
   end
   model = nodes{1};
-  values = zeros(1, numel(files));
+  rows = zeros(1, numel(files));
   for node = 1:numel(files)
-    values(node) = double(nodes{node}.training_values);
-    for part = {'classes', 'ops', 'sample_shape', 'output'}
+    rows(node) = double(nodes{node}.training_rows);
+    for part = {'classes', 'ops', 'sample_shape', 'output', 'scaling', 'trained'}
       if ~isequal(nodes{node}.(part{1}), model.(part{1}))
         error('rcdp_average:settings', '%s: other %s than %s: expected models of the same settings', ...
               files{node}, part{1}, files{1});
@@ -37,7 +37,10 @@ function model = rcdp_average(files, to, weights)
     end
   end
   if nargin < 3
-    weights = values;
+    weights = rows;
+    if any(rows == 0)
+      error('rcdp_average:weights', '%s: the training rows are not recorded: give the weights', files{find(rows == 0, 1)});
+    end
   end
   weights = double(weights(:)');
   if numel(weights) ~= numel(files) || any(~isfinite(weights)) || any(weights < 0) || sum(weights) <= 0
@@ -47,6 +50,9 @@ function model = rcdp_average(files, to, weights)
   names = fieldnames(model.constants);
   for number = 1:numel(names)
     name = names{number};
+    if any(strcmp(name, {model.scaling.center, model.scaling.scale, model.scaling.fill}))
+      continue
+    end
     total = 0;
     for node = 1:numel(nodes)
       if ~isfield(nodes{node}.constants, name)
@@ -73,12 +79,45 @@ function model = rcdp_average(files, to, weights)
       model.constants.(name) = single(total);
     end
   end
-  model.training_values = sum(values);
+  model = average_scaling(model, nodes, weights);
+  model.training_rows = sum(rows);
   if ~isempty(to)
     if exist('OCTAVE_VERSION', 'builtin')
       save('-v7', to, '-struct', 'model');
     else
       save(to, '-struct', 'model', '-v7');
     end
+  end
+end
+
+function model = average_scaling(model, nodes, weights)
+  % The fill values, and the standardisation of all samples: for 'standard' of their means and variances.
+  scaling = model.scaling;
+  if ~isempty(scaling.fill)
+    model.constants.(scaling.fill) = weighted(nodes, weights, scaling.fill);
+  end
+  if isempty(scaling.center)
+    return
+  end
+  center = weighted(nodes, weights, scaling.center);
+  deviation = 0;
+  for node = 1:numel(nodes)
+    own = 1 ./ nodes{node}.constants.(scaling.scale);
+    if strcmp(scaling.method, 'standard')
+      own = own .^ 2 + (nodes{node}.constants.(scaling.center) - center) .^ 2;
+    end
+    deviation = deviation + weights(node) * own;
+  end
+  if strcmp(scaling.method, 'standard')
+    deviation = sqrt(deviation);
+  end
+  model.constants.(scaling.center) = center;
+  model.constants.(scaling.scale) = 1 ./ deviation;
+end
+
+function total = weighted(nodes, weights, name)
+  total = 0;
+  for node = 1:numel(nodes)
+    total = total + weights(node) * nodes{node}.constants.(name);
   end
 end

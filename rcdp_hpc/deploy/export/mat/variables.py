@@ -27,14 +27,14 @@ TRAINED = {
 LEARNED = re.compile(r"filters|whitening|floor|code_norm|machine\.\d+\.\d")
 
 
-def variables(program: Program, training_values: float) -> dict[str, Any]:
+def variables(program: Program, training_rows: float) -> dict[str, Any]:
     """Return the variables of a .mat file.
 
     Parameters
     ----------
     program : Program
-    training_values : float
-        How many numbers the training samples have: the weight of the model in an average.
+    training_rows : float
+        The weight of the model in an average; 0 if it is not known.
     """
     names = unique_names([*program.constants, "samples", "lengths", *(op.output for op in program.ops)])
     axes = {name: len(shape) + 1 for name, shape in program.shapes().items()}
@@ -53,7 +53,8 @@ def variables(program: Program, training_values: float) -> dict[str, Any]:
         },
         "output": names[program.output],
         "trained": cells(names[name] for name in trained(program)),
-        "training_values": float(training_values),
+        "scaling": _scaling(program, names),
+        "training_rows": float(training_rows),
     }
 
 
@@ -69,6 +70,18 @@ def trained(program: Program) -> list[str]:
         if place < len(op.inputs) and not op.settings.get("double")
     }
     return [name for name in program.constants if name in named and not LEARNED.match(name)]
+
+
+def _scaling(program: Program, names: dict[str, str]) -> dict[str, str]:
+    """Return how raw samples are standardised, and the names of the constants of it that nodes can average."""
+    method = (program.facts.get("standardization") or {}).get("method", "none")
+    found = {"method": method, "center": "", "scale": "", "fill": ""}
+    for op in program.ops:
+        if op.kind == "fill":
+            found["fill"] = names[op.inputs[1]]
+        elif op.kind == "affine" and op.settings["double"] and method in ("standard", "robust"):
+            found |= {"center": names[op.inputs[1]], "scale": names[op.inputs[2]]}
+    return found
 
 
 def unique_names(names: Iterable[str]) -> dict[str, str]:

@@ -54,8 +54,7 @@ class MatWriter(Writer):
 
     def write(self, program: Program, model: ModelFile, path: Path) -> list[Path]:
         """Write the file, and the functions next to it; as `Writer.write`."""
-        ranges = model.data.ranges
-        content = variables(program, 1.0 if ranges is None else float(ranges.values.sum()))
+        content = variables(program, model.rows or 0)
         options: dict[str, Any] = {"do_compression": True, "long_field_names": True, "oned_as": "column"}
         write_atomic(path, lambda file: scipy.io.savemat(file, content, **options))
         for name in FUNCTIONS:
