@@ -50,6 +50,11 @@ QUICK_IMAGES = "atoms = 24\n[reservoir]\nnodes = 200\n"
 # First lines of blocks that hold no commands, settings or Python that could run, and why.
 NOT_RUN = {
     ("crossvalidation.md", "fold       samples  accuracy  macro F1"): "output",
+    ("export.md", "#include <stdio.h>"): "tests/deploy/export/test_offline_files.py compiles and runs it",
+    ("export.md", "data = load('samples.mat');"): "tests/deploy/export/test_offline_files.py runs it in Octave",
+    ("export.md", "rcdp_average({'node1.mat', 'node2.mat'}, 'average.mat');"): (
+        "tests/deploy/export/test_offline_files.py runs it in Octave"
+    ),
     ("formats.md", "x_i + step * (x_j - x_i)"): "formula",
     ("formats.md", "series/train/walking/001.csv        series/labels.csv      file,label"): "listing of folders",
     ("formats.md", "photos/cat/*.jpg              photos/train/cat/*.jpg"): "listing of folders",
@@ -93,6 +98,8 @@ OTHER_COMMANDS = {
     ". .venv/bin/activate": "run by CI",
     "pip install": "CI has no clean environment; tests/test_without_horovod.py runs what it leads to",
     "module load": "a cluster's own",
+    "cc -std=c99": "run by tests/deploy/export/test_offline_files.py",
+    "./model": "run by tests/deploy/export/test_offline_files.py",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
     "mkdir grid": "run by tests/slurm/test_docs.py",
     "torchrun --standalone --nproc-per-node 2": "tests/runtime/comm/test_torchrun.py starts ranks with torchrun",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import octave
 import pytest
+import scipy.io
+from launch import REPOSITORY
+from sklearn.datasets import load_digits
 from whole_runs import series_file
 
 from rcdp_hpc.config import load_config
@@ -55,3 +62,49 @@ def test_every_test_row_has_the_label_of_the_model(runs, tmp_path, name, suffix)
     assert result.largest_difference < 1e-5
     assert result.other_labels == 0
     assert result.files[0].stat().st_size < 300_000
+
+
+def blocks(language: str) -> list[str]:
+    """Return the code blocks of the page on exports in a language, or without one for commands."""
+    page = (REPOSITORY / "docs/export.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def digits(runs, tmp_path_factory):
+    """Return a folder with a run of digits as C and for Octave, and samples in the forms that the page reads."""
+    folder = tmp_path_factory.mktemp("page")
+    for suffix in ("c", "mat"):
+        export(runs("digits, ridge"), folder / f"model.{suffix}")
+    for node in (1, 2):
+        shutil.copy(folder / "model.mat", folder / f"node{node}.mat")
+    samples = load_digits().images[:20]
+    scipy.io.savemat(folder / "samples.mat", {"samples": samples})
+    lines = [",".join(map(str, sample.reshape(-1))) for sample in samples]
+    (folder / "samples.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_the_commands_and_the_program_of_the_page_in_c(digits):
+    (commands,) = (block for block in blocks("") if block.startswith("cc "))
+    shown = [
+        subprocess.run(shlex.split(line), cwd=digits, capture_output=True, text=True, check=True).stdout
+        for line in commands.splitlines()
+    ]
+    assert [len(text.splitlines()) for text in shown] == [0, 2, 20]
+    (program,) = blocks("c")
+    (digits / "main.c").write_text(program)
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-DRCDP_NO_MAIN"]
+    subprocess.run(["cc", *flags, "-o", "own", "main.c", "model.c", "-lm"], cwd=digits, check=True)
+    found = subprocess.run(["./own"], cwd=digits, capture_output=True, text=True, check=True).stdout
+    assert re.fullmatch(r"0: 0\.\d+\n", found)
+
+
+def test_the_lines_of_the_page_in_octave(digits):
+    octave.require()
+    both = "".join(blocks("octave")) + "printf('%s,', labels{:}); printf('%d ', size(probabilities));"
+    done = octave.run(both, digits)
+    assert done.returncode == 0, done.stderr
+    *labels, sizes = done.stdout.split(",")
+    assert sizes.split() == ["20", "10"]
+    assert sum(label == str(digit) for label, digit in zip(labels, load_digits().target, strict=False)) >= 15
