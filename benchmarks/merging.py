@@ -1,4 +1,4 @@
-"""Seconds and bits of merging, updating and forgetting, next to the training that they replace.
+"""Processor seconds and bits of merging, updating and forgetting, next to the training that they replace.
 
     python benchmarks/merging.py --mnist FOLDER [--nodes 400]
     python benchmarks/merging.py --quick
@@ -6,7 +6,8 @@
 The training samples of MNIST (with --quick those of the digits) are divided into ten units. Ridge readouts that keep
 their sums are trained on all units, on each half, and on nine of them. The table compares the merged halves, the nine
 units updated by the tenth, and all units without the tenth with preparation and training on the union or the rest:
-seconds, size of the sums, and whether all weights have the same bits. A shard is left out by readout.without_units.
+seconds of one thread, size of the sums, and whether all weights have the same bits. A shard is left out by
+readout.without_units.
 """
 
 from __future__ import annotations
@@ -112,10 +113,10 @@ def training(out: Path, path: Path, settings: list[str]) -> None:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of a call."""
-    started = time.perf_counter()
+    """Return the seconds of processor time of a call, which other work on the machine hardly changes."""
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def weights(model: Path) -> list[bytes]:
