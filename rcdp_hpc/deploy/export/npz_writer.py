@@ -65,6 +65,8 @@ def _entry(name: str, constant: Constant, blobs: dict[str, list[NDArray[Any]]]) 
 
     quantized = constant if isinstance(constant, Quantized) else None
     values = constant.codes if isinstance(constant, Quantized) else constant
+    if values.dtype.kind == "i" and quantized is None and values.size and values.min() >= 0:
+        values = values.astype(np.min_scalar_type(values.max()))  # indices
     flat = values.reshape(-1)
     positions = np.flatnonzero(flat)
     sparse = len(positions) * (4 + flat.itemsize) < flat.nbytes
