@@ -377,16 +377,6 @@ TRAINING = (
         lambda c: c.loss.kind != "eq12",
         "the softmax of the scores imitates the teacher's probabilities, and eq. 12 drives the scores to the targets",
     ),
-    *(
-        Rule(
-            key,
-            lambda c, key=key: _value(c, key) != _value(LossSection(), key.partition(".")[2]),  # type: ignore[misc]
-            "loss.teacher, a trained model",
-            lambda c: bool(c.loss.teacher),
-            "without a teacher it has no effect",
-        )
-        for key in ("loss.teacher_weight", "loss.teacher_temperature")
-    ),
     Rule(
         "training.weight_bits",
         lambda c: c.training.weight_bits != TrainingSection().weight_bits,

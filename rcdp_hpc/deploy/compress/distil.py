@@ -57,6 +57,8 @@ def distil_changes(task: CompressTask) -> dict[str, Any]:
         changes["loss.teacher"] = [str(task.source.model)]
     if task.options.keep < 1:
         changes |= _narrower(task, file)
+    elif trained_numbers(config, file.sample_shape, len(file.classes)) >= _stored_numbers(file):
+        log.warning("distil: the new network is not smaller than the old one; keep = 0.1 or other widths make it so")
     return changes
 
 

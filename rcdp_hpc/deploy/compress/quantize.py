@@ -72,17 +72,21 @@ def round_model(task: CompressTask) -> Config | None:
     for line in _lines(model.file, rounded.file):
         log.info("%s", line)
     log.info("validation accuracy %.2f %%, with weights rounded to 8 bits %.2f %%", 100 * before, 100 * after)
-    too_much = before - after > MOST_COST
-    if too_much and task.config.readout.trained:
+    too_much, untrained = before - after > MOST_COST, _untrained(task.config)
+    if too_much and not untrained:
         log.info("rounding costs more than %.1f points: training with rounded weights", 100 * MOST_COST)
         return run_on_root(comm, partial(_record_fine_tuning, task, model.file, before))
     if too_much:
-        log.warning(
-            "rounding costs %.2f points, and no gradient steps can make up for it: readout.kind = %r is solved",
-            *(100 * (before - after), task.config.readout.kind),
-        )
+        log.warning("rounding costs %.2f points, and no training follows: %s", 100 * (before - after), untrained)
     agree_on_root(comm, partial(_write, task, shards, rounded.file, before - after))
     return None
+
+
+def _untrained(config: Config) -> str:
+    """Return why a model is not trained with rounded weights; empty if it can be."""
+    if not config.readout.trained:
+        return f"readout.kind = {config.readout.kind!r} is solved"
+    return "the networks of an ensemble do not start from a model" if config.parallel.replicas == "ensemble" else ""
 
 
 def fine_tuning(task: CompressTask) -> Config | None:
@@ -169,12 +173,13 @@ def _write(task: CompressTask, shards: ShardReader, rounded: ModelFile, cost: fl
 
 
 def _with_matrices_of(config: Config, task: CompressTask) -> Config:
-    """Return settings that name the user's matrices where they are: in the new run, or in the one it comes from."""
-    if not config.reservoir.matrices:
+    """Return settings that name the user's matrices where they are: at their path, or as the copy of a run."""
+    given = config.reservoir.matrices
+    if not given or Path(given).exists():
         return config
     copies = [run.matrices for run in (task.target, task.source) if run.matrices.exists()]
-    path = str(next(iter(copies), Path(config.reservoir.matrices)))
-    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"matrices": path})})
+    reservoir = config.reservoir.model_copy(update={"matrices": str(next(iter(copies), given))})
+    return config.model_copy(update={"reservoir": reservoir})
 
 
 def _record_fine_tuning(task: CompressTask, file: ModelFile, accuracy: float) -> Config:

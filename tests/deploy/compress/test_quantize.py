@@ -89,6 +89,16 @@ def test_the_accuracy_is_that_of_the_rounded_matrices(folder, tmp_path, monkeypa
     assert result.before.size.bytes - result.after.size.bytes > 2 * codes
 
 
+def test_a_reservoir_with_fewer_nodes_is_rounded(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "MOST_COST", 1.0)
+    new = tmp_path / "new"
+    result = compress(folder / "matrices", new, keep=0.5, unit="nodes", bits=8)
+    file = ModelFile.read(new / "train/model.pt")
+    assert file.config.reservoir.nodes == 15
+    assert file.quantized["matrices/input"].codes.shape == (15, 8)
+    assert result.after.scores["accuracy"] == accuracy(new, "test")
+
+
 def test_a_reservoir_from_a_seed_costs_nothing(folder, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(quantize, "MOST_COST", 1.0)
     with caplog.at_level("INFO"):
