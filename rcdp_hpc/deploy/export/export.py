@@ -93,13 +93,14 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
     writer.check(program)
     rows = TestRows.read(shards, model, program) if check and shards is not None else None
     to.parent.mkdir(parents=True, exist_ok=True)
+    earlier = set(to.parent.iterdir()) - {to}
     files = writer.write(program, file, to)
     try:
         result = None if rows is None else _checked(writer, to, rows, model, file)
         card = to.with_name(to.name + ".md")
         write_text(card, model_card(file, None if shards is None else run, to))
     except BaseException:
-        for written in files:
+        for written in set(files) - earlier:  # what other exports in the folder use stays
             written.unlink(missing_ok=True)
         raise
     return Export([*files, card], result)

@@ -181,6 +181,22 @@ def test_weights_are_needed_where_rows_are_not_recorded(tmp_path):
     assert run("m = rcdp_average({'1.mat', '2.mat'}, '', [1 2]); printf('%s', m.output)", tmp_path) == "output"
 
 
+def test_the_functions_are_written_in_the_language_of_matlab(tmp_path):
+    """Octave warns of its extensions of the language when it parses a function."""
+    one = classifier()
+    for name in ("1", "2"):
+        MatWriter().write(one.program, model(), tmp_path / f"{name}.mat")
+    warned = "warning('on', 'Octave:language-extension'); "
+    octave.require()
+    calls = f"{warned} rcdp_predict(rcdp_average({{'1.mat', '2.mat'}}, ''), zeros(2, 6, 4));"
+    done = octave.run(calls, tmp_path)
+    assert done.returncode == 0, done.stderr
+    named = [line for line in done.stderr.splitlines() if "extension" in line and "/octave/" not in line]
+    assert named == []  # Octave's own functions use them
+    (tmp_path / "extended.m").write_text("function extended()\n  x = 1;\n  x += 1;\nend\n")
+    assert "extension" in octave.run(f"{warned} extended();", tmp_path).stderr
+
+
 def test_names_are_fields_of_a_structure():
     names = unique_names(["a.b", "a_b", "1.x", "x" * 80, "x" * 81, "größe", "", "_a"])
     assert list(names.values()) == [

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import octave
 import pytest
 import scipy.io
@@ -17,6 +18,8 @@ from whole_runs import series_file
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.deploy.export.export import export
+from rcdp_hpc.deploy.export.mat.writer import MatWriter
+from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.pipeline.stages import run_stages
 
 QUICK = (
@@ -62,6 +65,15 @@ def test_every_test_row_has_the_label_of_the_model(runs, tmp_path, name, suffix)
     assert result.largest_difference < 1e-5
     assert result.other_labels == 0
     assert result.files[0].stat().st_size < 300_000
+
+
+def test_a_file_that_fails_the_check_leaves_what_others_use(runs, tmp_path, monkeypatch):
+    export(runs("digits, ridge"), tmp_path / "good.mat", check=False)
+    monkeypatch.setattr(MatWriter, "predict", lambda self, path, samples, lengths: np.ones((len(samples), 10)) / 10)
+    with pytest.raises(StageFailedError, match=r"bad\.mat"):
+        export(runs("digits, ridge"), tmp_path / "bad.mat")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"good.mat", "good.mat.md", "rcdp_predict.m", "rcdp_average.m"}
 
 
 def blocks(language: str) -> list[str]:
