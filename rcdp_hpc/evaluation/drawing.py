@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def draw_report(run: RunDirectory, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
-    """Draw ``confusion.png`` into the report, and ``training.png`` if the readout was trained in epochs."""
+    """Draw ``confusion.png`` into the report, and what the training recorded.
+
+    ``training.png`` if the readout was trained in epochs, ``sizes.png`` if features of a ridge readout were removed.
+    """
 
     def matrix(path: Path) -> None:
         from rcdp_hpc.evaluation.pictures import draw_confusion
@@ -29,7 +32,14 @@ def draw_report(run: RunDirectory, confusion: NDArray[np.int64], classes: Sequen
 
         draw_training(run.train / "metrics.jsonl", path)
 
+    def sizes(path: Path) -> None:
+        from rcdp_hpc.evaluation.size_picture import draw_sizes
+
+        draw_sizes(run.train / "sizes.json", path)
+
     attempt(run.report / "confusion.png", matrix)
+    if (run.train / "sizes.json").exists():
+        attempt(run.report / "sizes.png", sizes)
     if (run.train / "metrics.jsonl").exists():  # a solved readout has no epochs
         attempt(run.report / "training.png", curves)
 

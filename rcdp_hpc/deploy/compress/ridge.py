@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, with_settings
 from rcdp_hpc.config.choices import readout_choice
 from rcdp_hpc.deploy.compress.nodes import node_groups, refuse_fixed_nodes, smaller_reservoir
-from rcdp_hpc.deploy.compress.sizes import CurveRecord
+from rcdp_hpc.deploy.compress.sizes import CURVE_FILE, CurveRecord, groups_left
 from rcdp_hpc.deploy.compress.task import ClosedForm, CompressTask
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
@@ -36,6 +36,7 @@ from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.ridge import RidgeReadout, solve
 from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
+from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.stage_context import StageContext
@@ -88,6 +89,21 @@ def _refuse(task: CompressTask) -> None:
         raise InputError("unit = 'units': a ridge readout has no hidden units; choose 'features' or 'nodes'")
     if task.options.unit == "nodes":
         refuse_fixed_nodes(task.config)
+    _refuse_other_size(task)
+
+
+def _refuse_other_size(task: CompressTask) -> None:
+    """Raise an `InputError` if the new run has a model of another size, whose files would be overwritten in part."""
+    path = task.target.train / CURVE_FILE
+    if not path.exists():
+        return
+    before = read_sealed(path, f"Remove {task.target.path}, which is written again.")
+    unit = "nodes" if task.options.unit == "nodes" else "features"
+    if (before["unit"], before["chosen"]) != (unit, groups_left(task.options.keep, before["groups"])):
+        raise InputError(
+            f"{task.target.path}: has a model with {before['chosen']} of {before['groups']} {before['unit']} already: "
+            "choose another folder (--to)"
+        )
 
 
 def _without_features(task: CompressTask) -> ClosedForm:
@@ -194,7 +210,7 @@ class _Elimination:
 
     def record(self, curve: SizeCurve, unit: str, keep: float) -> CurveRecord:
         """Return the curve with the size that `keep` asks for, and log a few of its sizes."""
-        chosen = max(1, round(keep * len(curve.groups)))
+        chosen = groups_left(keep, len(curve.groups))
         record = CurveRecord(curve, unit, self.source.classes, self.penalty, chosen)
         for line in record.lines():
             log.info("%s", line)

@@ -19,6 +19,11 @@ COLUMNS = ("left", "features", "weights", "sparsity", "validation_accuracy", "lo
 WITHIN = 0.001
 
 
+def groups_left(keep: float, groups: int) -> int:
+    """Return the number of features or nodes that are left of `groups`, at least one."""
+    return max(1, round(keep * groups))
+
+
 @dataclass(frozen=True)
 class CurveRecord:
     """An elimination, with what its figures belong to.

@@ -134,8 +134,9 @@ def test_weights_of_a_ridge_readout_are_removed_by_features(trained, few_feature
 
 def test_nodes_are_removed_from_the_reservoir(trained, tmp_path):
     target = RunDirectory(tmp_path / "small")
-    result = compress(trained.path, target.path, keep=0.4, unit="nodes")
-    assert result.after.test is not None
+    compress(trained.path, target.path, keep=0.4, unit="nodes")
+    assert target.state("evaluate")["result"]["accuracy"] > 0.5
+    assert (target.report / "sizes.png").read_bytes().startswith(b"\x89PNG")
     curve = read_sealed(target.train / "sizes.json")
     kept = np.setdiff1d(np.arange(20), curve["removed"][:12])
     reservoir = target.config().reservoir
@@ -149,6 +150,11 @@ def test_nodes_are_removed_from_the_reservoir(trained, tmp_path):
     # The record of the training is that of the smaller reservoir, which is not solved again.
     model = target.model.read_bytes()
     run_stages(["train"], target.config(), target.path)
+    assert target.model.read_bytes() == model
+    for keep, unit in ((0.5, "nodes"), (0.4, "features")):
+        with pytest.raises(InputError, match=r"has a model with 8 of 20 nodes already: choose another folder \(--to\)"):
+            compress(trained.path, target.path, keep=keep, unit=unit)
+    compress(trained.path, target.path, keep=0.4, unit="nodes")
     assert target.model.read_bytes() == model
 
 
