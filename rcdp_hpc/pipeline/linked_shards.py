@@ -31,7 +31,8 @@ def link_shards(source: RunDirectory, place: RunDirectory, whose: str) -> dict[s
     """
     with os_errors_explained(place.shards):
         place.path.mkdir(parents=True, exist_ok=True)
-        target = os.path.relpath(source.shards, place.path)
+        # Of a run whose shards are a link, too, the new link leads to the shards themselves.
+        target = os.path.relpath(source.shards.resolve(), place.path.resolve())
         if not place.shards.is_symlink() or os.readlink(place.shards) != target:
             _replace_link(place.shards, target, whose)
         state = place.state_file("prepare")

@@ -190,7 +190,7 @@ class Stepper:
             if self.gradient_norms and layer_norms is not None:
                 self.gradient_norms.add(layer_norms, self.scale.factor)
             self.parallel.update(self.optimizer)
-            shrink(self.trained, rate * self.config.loss.l1)
+            shrink(self.optimizer, self.trained, self.config.loss.l1)
             if self.pruner:
                 self.pruner.end_step(rate)
             self.scale.grow()

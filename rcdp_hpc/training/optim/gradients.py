@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -21,20 +22,42 @@ def add_penalty(trained: Sequence[torch.Tensor], l2: float) -> None:
 
 
 @torch.no_grad()
-def shrink(trained: Sequence[torch.Tensor], threshold: float) -> None:
-    """Take the proximal step of an L1 penalty on weight matrices: ``w <- sign(w) max(|w| - threshold, 0)``.
+def shrink(optimizer: torch.optim.Optimizer, trained: Sequence[torch.Tensor], penalty: float) -> None:
+    """Take the proximal step of the penalty ``l1 sum|w|`` of weight matrices, after an update of the optimiser.
 
-    After an update with the learning rate r, the threshold of the penalty ``l1 sum|w|`` is ``r l1`` (the iterative
-    soft thresholding of Daubechies, Defrise and De Mol 2004): entries become exactly 0, which a gradient of |w| does
-    not achieve. The step is that of the Euclidean metric with every optimiser. Adam and its relatives scale the
-    gradient of each weight, and a proximal step in their metric would scale the threshold alike (Yun et al. 2021);
-    here the penalty is decoupled from them, as weight decay is in AdamW.
+    ``w <- sign(w) max(|w| - h, 0)`` with the threshold ``h = r l1`` for the learning rate r (iterative soft
+    thresholding; Daubechies, Defrise and De Mol 2004): entries become exactly 0, which a gradient of |w| does not
+    achieve. Adam and its relatives divide the gradient of each weight by ``sqrt(v) + eps``; the step is then that of
+    their metric, with the threshold divided alike, ``h = r l1 / (sqrt(v) + eps)`` (Yun, Lozano and Yang, "Adaptive
+    proximal gradient methods for structured neural networks", 2021), so that a training still minimises the loss plus
+    the penalty. v is the second moment, corrected for its bias. Lamb's ratio of norms, and the orthogonal directions of
+    Muon, have no part in the threshold.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    trained : sequence of torch.Tensor
+        The trained weights; vectors stay as they are.
+    penalty : float
+        l1.
     """
-    if not threshold:
+    if not penalty:
         return
+    groups = {id(weights): group for group in optimizer.param_groups for weights in group["params"]}
     for weights in trained:
         if weights.ndim > 1:
-            weights.copy_(torch.nn.functional.softshrink(weights, threshold))
+            group = groups[id(weights)]
+            thresholds = group["lr"] * penalty / _metric(optimizer.state.get(weights, {}), group, weights)
+            weights.copy_(weights.sign() * (weights.abs() - thresholds).clamp_min(0))
+
+
+def _metric(state: Mapping[str, Any], group: Mapping[str, Any], weights: torch.Tensor) -> torch.Tensor:
+    """Return what an optimiser divides the gradient of each weight by; 1 if it has no second moments."""
+    if not ("exp_avg_sq" in state and "step" in state and {"betas", "eps"} <= group.keys()):
+        return torch.ones((), dtype=weights.dtype, device=weights.device)
+    correction = 1 - group["betas"][1] ** float(state["step"])
+    metric: torch.Tensor = (state["exp_avg_sq"] / correction).sqrt().add_(group["eps"])
+    return metric
 
 
 def clip(trained: Sequence[torch.Tensor], largest: float) -> float:

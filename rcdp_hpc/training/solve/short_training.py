@@ -87,7 +87,7 @@ def fit_readout(
             add_penalty(trained, config.loss.l2)
             clip(trained, config.optimizer.clip_norm)
             optimizer.step()
-            shrink(trained, config.optimizer.learning_rate * config.loss.l1)
+            shrink(optimizer, trained, config.loss.l1)
         if not torch.isfinite(value):
             raise CandidateError(f"the readout's loss is {value.item()} after epoch {epoch + 1}")
     network.eval()

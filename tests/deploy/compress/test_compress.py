@@ -61,6 +61,7 @@ def test_the_same_command_again_changes_nothing(run, pruned):
 def test_a_model_is_pruned_again(run, pruned, tmp_path):
     small = compress(pruned.to, tmp_path / "again", keep=0.05, changes={"training.epochs": 2})
     assert zeros(ModelFile.read(RunDirectory(small.to).model)) == pytest.approx(0.95, abs=1e-3)
+    assert RunDirectory(small.to).shards.resolve() == run.shards
 
 
 def test_units_are_removed_from_the_network(run, tmp_path):
@@ -97,6 +98,8 @@ def test_the_new_run_is_an_ordinary_one(pruned, capsys):
         ({"unit": "layers"}, r"unit = 'layers': expected one of weights"),
         ({"bits": 4}, r"bits = 4: expected 32"),
         ({}, r"nothing to do"),
+        ({"keep": 0.5, "unit": "features"}, r"choose 'weights', 'units' or 'nodes'"),
+        ({"keep": 0.5, "changes": {"parallel.local_steps": 4}}, r"ranks that step by themselves would remove"),
         ({"keep": 0.5, "changes": {"readout.hiden": 2}}, r"readout\.hiden"),
         ({"keep": 0.5, "changes": {"training.epochs": 0}}, r"training\.epochs"),
         ({"keep": 0.5, "changes": {"readout.hidden": 5}}, r"training\.initial = .*has the shape \(12, 10\)"),

@@ -100,9 +100,28 @@ def test_penalties_are_those_of_the_elastic_net_on_matrices_alone():
     add_penalty(trained, l2=0.5)
     torch.testing.assert_close(layer.weight.grad, 0.5 * layer.weight.detach())
     assert not layer.bias.grad.any()
-    shrink(trained, 0.1)
+    shrink(torch.optim.SGD(trained, lr=0.5), trained, 0.2)
     torch.testing.assert_close(layer.weight.detach(), torch.tensor([[1.9, -2.9, 0.0, 0.0]]))
     assert torch.equal(layer.bias.detach(), bias)
+
+
+def test_the_proximal_step_of_adam_has_the_fixed_points_of_the_penalised_loss():
+    """Of 1/2 (w - a)^2 c + l1 |w| with other scales c: w = sign(a) max(|a| - l1 / c, 0), zeros included."""
+    targets, scales = torch.tensor([[1.0, 0.3, -2.0, 0.05]]), torch.tensor([[1.0, 0.1, 10.0, 1.0]])
+    expected = targets.sign() * (targets.abs() - 0.1 / scales).clamp_min(0)
+    for name in ("adam", "adamw", "sgd"):
+        weights = torch.nn.Parameter(torch.ones(1, 4))
+        settings = config_of(optimizer__kind=name, optimizer__learning_rate=0.01, optimizer__momentum=0.0)
+        network = torch.nn.Module()
+        network.weights = weights
+        optimizer = make_optimizer(settings, network)
+        for step in range(3000):
+            optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 3000)
+            weights.grad = scales * (weights.detach() - targets)
+            optimizer.step()
+            shrink(optimizer, [weights], 0.1)
+        torch.testing.assert_close(weights.detach(), expected, atol=5e-3, rtol=0)
+        assert (weights.detach() == 0).tolist() == (expected == 0).tolist(), name
 
 
 def test_clipping_scales_all_gradients_by_one_factor():
