@@ -92,10 +92,11 @@ def measure_rounding(
         If the samples do not fit the reservoir.
     """
     settings = _smaller(settings)
-    _, features = Sequencer.of(settings).shape(x.shape[1:])
+    steps, features = Sequencer.of(settings).shape(x.shape[1:])
     try:
         exact, rounded = (
-            Reservoir(settings, features, name, device).compute(x, lengths=lengths) for name in ("dense-fp32", kernel)
+            Reservoir(settings, features, name, device, steps=steps).compute(x, lengths=lengths)
+            for name in ("dense-fp32", kernel)
         )
     except CandidateError:
         return Rounding(np.inf, np.inf)

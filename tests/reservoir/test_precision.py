@@ -40,6 +40,12 @@ def test_rounding_is_not_visible_in_a_reservoir_that_forgets(samples):
     assert measure_rounding(section(), "dense-fp32", *samples) == Rounding(0.0, 1.0)
 
 
+def test_rounding_of_all_states_is_measured(samples):
+    result = measure_rounding(section(reduction=["all"]), "dense-bf16", *samples)
+    assert 0 < result.state_error < 0.02
+    assert not result.visible
+
+
 def test_rounding_is_visible_in_a_chaotic_reservoir(samples):
     result = measure_rounding(section(**CHAOTIC), "dense-bf16", *samples)
     assert result.state_error > 0.5
