@@ -56,8 +56,8 @@ def _affine(axis, **constants):
     return [("affine", ("x", "center", "scale", "offset"), {"axis": axis, "double": False})], constants
 
 
-def _csr(nodes: int, quantized: bool = False) -> dict:
-    dense = random(nodes, nodes, seed=2) * (random(nodes, nodes, seed=3) > 0.3) * 0.4
+def _csr(nodes: int, quantized: bool = False, few: float = 0.3) -> dict:
+    dense = random(nodes, nodes, seed=2) * (random(nodes, nodes, seed=3) > few) * 0.4
     rows, columns = np.nonzero(dense)
     starts = np.searchsorted(rows, np.arange(nodes + 1)).astype(np.int32)
     data = dense[rows, columns]
@@ -67,8 +67,8 @@ def _csr(nodes: int, quantized: bool = False) -> dict:
     return {"data": data, "indices": columns.astype(np.int32), "indptr": starts}
 
 
-def _reservoir(nodes=7, activation="tanh", leaks=1, quantized=False, **weights):
-    constants = _csr(nodes, quantized) | {
+def _reservoir(nodes=7, activation="tanh", leaks=1, quantized=False, few=0.3, **weights):
+    constants = _csr(nodes, quantized, few) | {
         "input": random(nodes, FEATURES), "bias": random(nodes), "leak": np.abs(random(leaks)) % 1,
     } | weights  # fmt: skip
     inputs = ("x", "data", "indices", "indptr", "input", "bias", "leak")
@@ -139,6 +139,8 @@ def cases() -> dict[str, Case]:
     rounded, rounded_weights = _reservoir(
         activation="relu", quantized=True, input=Quantized.of(random(7, FEATURES))
     )  # fmt: skip
+    full, full_weights = _reservoir(few=-9.0)
+    full_codes, full_code_weights = _reservoir(quantized=True, few=-9.0)
     last = ("reduce", ("x", "lengths"), {"name": "steps", "steps": [-1, 2]})
     oscillators = {
         "along": random(5) * 0.4, "across": random(5, seed=2) * 0.4, "input": random(5, FEATURES),
@@ -244,6 +246,8 @@ def cases() -> dict[str, Case]:
         "reservoir": case((STEPS, FEATURES), plain, constants=weights),
         "reservoir with leaks": case((STEPS, FEATURES), leaky, constants=leaky_weights),
         "reservoir of codes": case((STEPS, FEATURES), rounded, last, constants=rounded_weights),
+        "reservoir without zeros": case((STEPS, FEATURES), full, constants=full_weights),
+        "reservoir of codes without zeros": case((STEPS, FEATURES), full_codes, constants=full_code_weights),
         "reservoir of unequal series": case((STEPS, FEATURES), plain, last, constants=weights, varying=True),
         "diagonal_reservoir": case((STEPS, FEATURES), diagonal, last, constants=oscillators, varying=True),
         "reduce to steps": _reduce("steps", steps=[0, -1, 2]),

@@ -180,7 +180,7 @@ class Emission:
         places = np.nonzero(rows)
         stored = len(places[0])
         c_type = "code" if scale != "NULL" else "float"
-        if may_be_sparse and stored * (rows.itemsize + 2) < SPARSE_SHARE * rows.nbytes:
+        if may_be_sparse and is_sparse(stored, rows.size, rows.itemsize):
             starts = np.concatenate([[0], np.cumsum(np.bincount(places[0], minlength=len(rows)))])
             return Matrix(c_type, self.sparse(name, rows[places], places[1], starts), scale, sparse=True)
         return Matrix(c_type, [self.define(f"{name}.{c_type}", name, values)], scale)
@@ -202,6 +202,11 @@ class Emission:
         self.used.add((function, c_type))
         text = f"    {call_name(function, c_type)}({', '.join(map(str, arguments))});"
         self.lines.append(text)
+
+
+def is_sparse(stored: int, size: int, itemsize: int) -> bool:
+    """Return whether a matrix of `size` numbers is written as its `stored` ones that are not 0 and their columns."""
+    return stored * (itemsize + 2) < SPARSE_SHARE * size * itemsize
 
 
 def refused(op: Op, what: str) -> InputError:

@@ -546,6 +546,21 @@ static void reservoir_WEIGHT(float *s, int steps, int nodes, const WEIGHT *w, co
         }
 }
 
+//// dense_reservoir: dot, activate
+/* As reservoir, for a matrix C with few zeros. */
+static void dense_reservoir_WEIGHT(float *s, int steps, int nodes, const WEIGHT *w, const float *scale,
+                                   const float *leak, int leaks, int kind)
+{
+    int t, i;
+    for (t = 0; t < steps; t++, s += nodes)
+        for (i = 0; i < nodes; i++) {
+            float rate = leak[leaks > 1 ? i : 0], driven = s[i];
+            if (t)
+                driven += dot_WEIGHT(w + (size_t)i * nodes, s - nodes, nodes) * (scale ? scale[i] : 1.0f);
+            s[i] = rate * activate(driven, kind) + (t ? (1.0f - rate) * s[i - nodes] : 0.0f);
+        }
+}
+
 //// leaky: activate
 /* The states of each step of nodes that are not connected. At first s holds what drives them. */
 static void leaky(float *s, int steps, int nodes, const float *leak, int leaks, int kind)

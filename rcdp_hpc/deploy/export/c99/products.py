@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rcdp_hpc.deploy.export.c99.emission import Emission, Matrix, refused
+from rcdp_hpc.deploy.export.c99.emission import Emission, Matrix, is_sparse, refused
 from rcdp_hpc.deploy.export.c99.values import Value, product
 from rcdp_hpc.deploy.export.program import Op
 from rcdp_hpc.model.packing import Quantized
@@ -93,7 +93,7 @@ def reservoir(code: Emission, op: Op) -> None:
     matrix = _connections(code, data, indices, indptr, nodes)
     rates = code.constant(leak)
     code.call(
-        "reservoir",
+        "reservoir" if matrix.sparse else "dense_reservoir",
         *(y.variable, y.lengths[0], nodes, *matrix.arguments, matrix.scale, rates, code.shape(leak)[0], kind),
         c_type=matrix.c_type,
     )
@@ -127,13 +127,18 @@ def _linear(code: Emission, x: Value, weights: str, bias: str, y: Value) -> None
 
 
 def _connections(code: Emission, data: str, indices: str, indptr: str, nodes: int) -> Matrix:
-    """Return the connections between nodes, which the program holds as a sparse matrix."""
+    """Return the connections between nodes, which the program holds as a sparse matrix; dense if that is smaller."""
     constant = code.program.constants[data]
     columns, starts = code.program.array(indices), code.program.array(indptr)
+    entries, scale, c_type = code.program.array(data), "NULL", "float"
     if isinstance(constant, Quantized) and len(constant.scale) == 1:
         scale = code.define(f"{data}.scale", f"{data}_scale", np.broadcast_to(constant.scale, (nodes,)))
-        return Matrix("code", code.sparse(data, constant.codes, columns, starts), scale, sparse=True)
-    return Matrix("float", code.sparse(data, code.program.array(data), columns, starts), "NULL", sparse=True)
+        entries, c_type = constant.codes, "code"
+    if is_sparse(len(entries), nodes * nodes, entries.itemsize):
+        return Matrix(c_type, code.sparse(data, entries, columns, starts), scale, sparse=True)
+    dense = np.zeros((nodes, nodes), entries.dtype)
+    dense[np.repeat(np.arange(nodes), np.diff(starts)), columns] = entries
+    return Matrix(c_type, [code.define(data, data, dense)], scale)
 
 
 def _activation(op: Op) -> int:
