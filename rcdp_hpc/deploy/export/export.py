@@ -10,8 +10,9 @@ from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS, export_format
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.card import model_card
 from rcdp_hpc.deploy.export.base import Writer
-from rcdp_hpc.deploy.export.check import LARGEST_DIFFERENCE, Check, TestRows, checked, in_single_precision
+from rcdp_hpc.deploy.export.check import Check, TestRows, checked, in_single_precision
 from rcdp_hpc.deploy.export.lowering import lower, refuse_user_classes
+from rcdp_hpc.deploy.export.program import Program
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.model.trained_model import TrainedModel
@@ -96,7 +97,7 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
     earlier = set(to.parent.iterdir()) - {to}
     files = writer.write(program, file, to)
     try:
-        result = None if rows is None else _checked(writer, to, rows, model, file)
+        result = None if rows is None else _checked(writer, to, rows, program, model, file)
         card = to.with_name(to.name + ".md")
         write_text(card, model_card(file, None if shards is None else run, to))
     except BaseException:
@@ -141,16 +142,18 @@ def _varies(file: ModelFile, shards: ShardReader | None) -> bool:
     return config.reservoir.sequence in ("rows", "windows") and config.extractor.kind in ("none", "kernels")
 
 
-def _checked(writer: Writer, to: Path, rows: TestRows, model: TrainedModel, file: ModelFile) -> Check | None:
+def _checked(
+    writer: Writer, to: Path, rows: TestRows, program: Program, model: TrainedModel, file: ModelFile
+) -> Check | None:
     """Return the comparison with the model; None, with a warning, if what runs such files is not installed."""
     found = writer.predict(to, rows.samples, rows.lengths)
     if found is None:
         log.warning("%s: not checked, because what runs such files is not installed", to)
         return None
-    result = checked(found, rows, model, file)
+    result = checked(found, rows, program, model, file)
     if not result.passed:
         raise StageFailedError(
-            f"{to}: gives other predictions than the model ({result}; expected at most {LARGEST_DIFFERENCE:g} and "
-            "none). It was removed. To keep such a file, add --no-check."
+            f"{to}: gives other predictions than the model ({result}; expected at most {result.accepted:.1e}). It "
+            "was removed. To keep such a file, add --no-check."
         )
     return result

@@ -210,7 +210,9 @@ class Program:
             facts=description["facts"],
         )
 
-    def run(self, samples: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
+    def run(
+        self, samples: NDArray[Any], lengths: NDArray[Any] | None = None, double: bool = False
+    ) -> NDArray[np.floating[Any]]:
         """Return the probabilities of samples, computed with NumPy, shape (rows, classes), float32.
 
         Parameters
@@ -219,10 +221,22 @@ class Program:
             Raw samples.
         lengths : ndarray of int, shape (rows,), optional
             Steps of each series; default: all steps.
+        double : bool
+            Compute in float64, and return that.
         """
-        from rcdp_hpc.deploy.export.rcdp_predict import probabilities
+        from rcdp_hpc.deploy.export import rcdp_predict
 
-        return probabilities(self.description(), self._dense(), samples, lengths)
+        if not double:
+            return rcdp_predict.probabilities(self.description(), self._dense(), samples, lengths)
+        constants = {
+            name: array.astype(np.float64) if array.dtype == np.float32 else array
+            for name, array in self._dense().items()
+        }
+        single, rcdp_predict.FLOAT = rcdp_predict.FLOAT, np.float64
+        try:
+            return rcdp_predict.probabilities(self.description(), constants, samples, lengths)
+        finally:
+            rcdp_predict.FLOAT = single
 
     def shapes(self, steps: int | None = None) -> dict[str, tuple[int, ...]]:
         """Return the shape of every value of the program without its rows, found by running one sample of zeros.

@@ -24,6 +24,8 @@ import numpy as np
 Array = Any
 Settings = dict  # of plain values
 BLOCK_ROWS = 256
+# Number format of all values.
+FLOAT: Any = np.float32
 SEAL = b"rcdp sha256 "
 # Connection matrices of more neurons are not expanded to a dense matrix.
 MOST_DENSE_NODES = 4096
@@ -166,7 +168,7 @@ def values_of(
     keep: bool = True,
 ) -> dict[str, Array]:
     """Return the values of a program by name: all of them, or, without `keep`, those that no operation reads."""
-    values = {"samples": np.asarray(samples, program["sample_dtype"])}
+    values = {"samples": np.asarray(samples, np.promote_types(FLOAT, program["sample_dtype"]))}
     if program["varying_steps"]:
         full = np.full(len(samples), samples.shape[1])
         values["lengths"] = full if lengths is None else np.asarray(lengths, np.int64)
@@ -189,9 +191,9 @@ def _fill(settings: Settings, x: Array, values: Array) -> Array:
 
 def _affine(settings: Settings, x: Array, center: Array, scale: Array, offset: Array) -> Array:
     form = [-1 if axis == settings["axis"] else 1 for axis in range(1, x.ndim)]
-    wide = x.astype(np.float64 if settings["double"] else np.float32)
+    wide = x.astype(np.float64 if settings["double"] else FLOAT)
     c, s, o = (values.astype(wide.dtype).reshape(form) for values in (center, scale, offset))
-    return ((wide - c) * s + o).astype(np.float32)
+    return ((wide - c) * s + o).astype(FLOAT)
 
 
 def _reshape(settings: Settings, x: Array) -> Array:
@@ -224,16 +226,16 @@ def _multiply(settings: Settings, x: Array, y: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
+    return FLOAT(0.5) * (np.tanh(FLOAT(0.5) * x) + FLOAT(1))
 
 
 def _gelu(x: Array) -> Array:
     erf = np.sign(x) * np.interp(np.abs(x) * math.sqrt(0.5), ERF_AT, ERF)
-    return (x * (1 + erf) / 2).astype(np.float32)
+    return (x * (1 + erf) / 2).astype(FLOAT)
 
 
 def _relu(x: Array, slope: float = 0.0) -> Array:
-    return np.where(x > 0, x, x * np.float32(slope)) if slope else np.maximum(x, 0)
+    return np.where(x > 0, x, x * FLOAT(slope)) if slope else np.maximum(x, 0)
 
 
 def _activation(settings: Settings, x: Array) -> Array:
@@ -241,7 +243,7 @@ def _activation(settings: Settings, x: Array) -> Array:
     if name == "clip":
         return np.clip(x, settings["low"], settings["high"])
     if name == "power":
-        return x ** np.float32(settings["exponent"])
+        return x ** FLOAT(settings["exponent"])
     if name == "relu":
         return _relu(x, settings.get("slope", 0.0))
     function: Any = {"identity": np.asarray, "tanh": np.tanh, "sigmoid": _sigmoid, "gelu": _gelu, "log": np.log}[name]
@@ -272,21 +274,21 @@ def _max_pool(settings: Settings, x: Array) -> Array:
 def _layer_norm(settings: Settings, x: Array, scale: Array, offset: Array) -> Array:
     centred = x - x.mean(-1, keepdims=True)
     variance = np.square(centred).mean(-1, keepdims=True)
-    return centred / np.sqrt(variance + np.float32(settings["epsilon"])) * scale + offset
+    return centred / np.sqrt(variance + FLOAT(settings["epsilon"])) * scale + offset
 
 
 def _attention(settings: Settings, x: Array) -> Array:
     rows, steps, width = x.shape
     q, k, v = x.reshape(rows, steps, 3, settings["heads"], -1).transpose(2, 0, 3, 1, 4)
-    shares = _softmax(settings, q @ k.swapaxes(2, 3) / np.float32(math.sqrt(q.shape[-1])))
+    shares = _softmax(settings, q @ k.swapaxes(2, 3) / FLOAT(math.sqrt(q.shape[-1])))
     return (shares @ v).swapaxes(1, 2).reshape(rows, steps, width // 3)
 
 
 def _lstm(settings: Settings, x: Array, weights: Array, recurrent: Array, bias: Array) -> Array:
     driven = x @ weights.T + bias
     size = recurrent.shape[1]
-    h = c = np.zeros((len(x), size), np.float32)
-    states = np.empty((*x.shape[:2], size), np.float32)
+    h = c = np.zeros((len(x), size), FLOAT)
+    states = np.empty((*x.shape[:2], size), FLOAT)
     for step in range(x.shape[1]):
         i, f, g, o = np.split(driven[:, step] + h @ recurrent.T, 4, axis=1)
         c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
@@ -298,8 +300,8 @@ def _lstm(settings: Settings, x: Array, weights: Array, recurrent: Array, bias: 
 def _gru(settings: Settings, x: Array, weights: Array, recurrent: Array, bias: Array, inner_bias: Array) -> Array:
     driven = x @ weights.T + bias
     size = recurrent.shape[1]
-    h = np.zeros((len(x), size), np.float32)
-    states = np.empty((*x.shape[:2], size), np.float32)
+    h = np.zeros((len(x), size), FLOAT)
+    states = np.empty((*x.shape[:2], size), FLOAT)
     for step in range(x.shape[1]):
         outer, inner = np.split(driven[:, step], 3, axis=1), np.split(h @ recurrent.T + inner_bias, 3, axis=1)
         r, z = _sigmoid(outer[0] + inner[0]), _sigmoid(outer[1] + inner[1])
@@ -314,9 +316,9 @@ def _softmax(settings: Settings, x: Array) -> Array:
 
 
 def _shares(settings: Settings, x: Array) -> Array:
-    least = np.float32(settings["least"])
+    least = FLOAT(settings["least"])
     if settings["shift"]:
-        shifted = x - x.mean(1, keepdims=True) + np.float32(1 / x.shape[1])
+        shifted = x - x.mean(1, keepdims=True) + FLOAT(1 / x.shape[1])
         x = np.where(x.max(1, keepdims=True) > least, x, shifted)
     values = np.maximum(x, least)
     if settings["shift"]:
@@ -325,7 +327,7 @@ def _shares(settings: Settings, x: Array) -> Array:
 
 
 def _weighted_sum(settings: Settings, *values: Array) -> Array:
-    return sum(np.float32(weight) * x for weight, x in zip(settings["weights"], values, strict=True))
+    return sum(FLOAT(weight) * x for weight, x in zip(settings["weights"], values, strict=True))
 
 
 def _inside(x: Array, lengths: Array) -> Array:
@@ -356,7 +358,7 @@ def _standardise_series(settings: Settings, x: Array, lengths: Array | None = No
     centred = np.where(inside, shifted - mean, 0)
     deviation = np.sqrt(np.square(centred).sum(1, keepdims=True) / count)
     varies = deviation > settings["least"] * np.abs(mean + wide[:, :1])
-    return np.where(varies, centred / np.where(varies, deviation, 1), 0).astype(np.float32)
+    return np.where(varies, centred / np.where(varies, deviation, 1), 0).astype(FLOAT)
 
 
 def _differences(settings: Settings, x: Array, lengths: Array | None = None) -> Array:
@@ -364,9 +366,9 @@ def _differences(settings: Settings, x: Array, lengths: Array | None = None) -> 
     wide = x.astype(np.float64)
     steps = np.where(inside, wide - np.concatenate([wide[:, :1], wide[:, :-1]], axis=1), 0)
     if settings["scaling"]:
-        return (steps * settings["scaling"]).astype(np.float32)
+        return (steps * settings["scaling"]).astype(FLOAT)
     squares = np.square(steps).sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True) - 1, 1)
-    return np.where(squares > 0, steps / np.sqrt(np.where(squares > 0, squares, 1)), 0).astype(np.float32)
+    return np.where(squares > 0, steps / np.sqrt(np.where(squares > 0, squares, 1)), 0).astype(FLOAT)
 
 
 def _reverse(settings: Settings, x: Array, lengths: Array | None = None) -> Array:
@@ -389,7 +391,7 @@ def _reservoir(
     nodes = len(bias)
     rows_of = np.repeat(np.arange(nodes), np.diff(indptr))
     if nodes <= MOST_DENSE_NODES:
-        dense = np.zeros((nodes, nodes), np.float32)
+        dense = np.zeros((nodes, nodes), FLOAT)
         dense[rows_of, indices] = data
 
         def recurrent(state: Array) -> Array:
@@ -398,14 +400,14 @@ def _reservoir(
     else:
 
         def recurrent(state: Array) -> Array:
-            return np.stack([np.bincount(rows_of, data * row[indices], nodes) for row in state]).astype(np.float32)
+            return np.stack([np.bincount(rows_of, data * row[indices], nodes) for row in state]).astype(FLOAT)
 
     return _leaky(settings, x @ weights.T + bias, leak, recurrent)
 
 
 def _leaky(settings: Settings, driven: Array, leak: Array, recurrent: Any = None) -> Array:
     """Return the states of all steps, shape (rows, steps, nodes), written over their arguments."""
-    state = np.zeros((len(driven), driven.shape[2]), np.float32)
+    state = np.zeros((len(driven), driven.shape[2]), FLOAT)
     for step in range(driven.shape[1]):
         moved = driven[:, step] + recurrent(state) if recurrent and step else driven[:, step]
         state = state + leak * (_activation({"name": settings["activation"]}, moved) - state)
@@ -418,7 +420,7 @@ def _diagonal_reservoir(
 ) -> Array:
     driven = x @ weights.T
     real = imaginary = np.zeros_like(driven[:, 0])
-    memory = np.empty((*driven.shape[:2], 2 * driven.shape[2]), np.float32)
+    memory = np.empty((*driven.shape[:2], 2 * driven.shape[2]), FLOAT)
     for step in range(driven.shape[1]):
         real, imaginary = driven[:, step] + along * real - across * imaginary, along * imaginary + across * real
         memory[:, step] = np.concatenate([real, imaginary], axis=1)
@@ -441,19 +443,19 @@ def _reduce(settings: Settings, x: Array, lengths: Array | None = None) -> Array
         return _segments(x, ends, first, count)
     counted = _inside(x, ends) & (np.arange(x.shape[1]) >= first)[:, None]
     if name == "max":
-        return np.where(counted, x, np.float32(-np.inf)).max(1, keepdims=True)
+        return np.where(counted, x, FLOAT(-np.inf)).max(1, keepdims=True)
     steps = counted.sum(1, keepdims=True)
     wide = np.where(counted, x > 0 if name == "positive" else x, 0).astype(np.float64)
     mean = wide.sum(1, keepdims=True) / steps
     if name == "std":
         squares = np.where(counted, np.square(wide - mean), 0).sum(1, keepdims=True)
-        return np.sqrt(squares / steps).astype(np.float32)
-    return mean.astype(np.float32)
+        return np.sqrt(squares / steps).astype(FLOAT)
+    return mean.astype(FLOAT)
 
 
 def _segments(x: Array, ends: Array, first: int, count: int) -> Array:
     """Return the means of `count` parts of the steps of each series, shape (rows, count, features)."""
-    result = np.empty((len(x), count, x.shape[2]), np.float32)
+    result = np.empty((len(x), count, x.shape[2]), FLOAT)
     for length in np.unique(ends):
         rows = ends == length
         edges = first + np.arange(count + 1) * (length - first) // count
@@ -467,8 +469,8 @@ def _kernels(settings: Settings, x: Array, biases: Array, lengths: Array | None 
     rows, steps = x.shape[:2]
     inside = _inside(x, lengths)[:, :, 0]
     ends = inside.sum(1, keepdims=True)
-    x = np.where(inside[:, :, None], x, np.float32(0))
-    features = np.empty((rows, len(biases), len(TRIPLES)), np.float32)
+    x = np.where(inside[:, :, None], x, FLOAT(0))
+    features = np.empty((rows, len(biases), len(TRIPLES)), FLOAT)
     for number, dilation in enumerate(settings["dilations"]):
         pad = 4 * dilation
         padded = np.pad(x, ((0, 0), (pad, pad), (0, 0)))
@@ -489,7 +491,7 @@ def _kernels(settings: Settings, x: Array, biases: Array, lengths: Array | None 
             start = _summed(thrice[first], chosen) - total + _summed(thrice[second], chosen)
             for third in range(second + 1, 9):
                 above = (start + _summed(thrice[third], chosen) > biases[number, kernel]) & counted
-                features[:, number, kernel] = above.sum(1).astype(np.float32) / counted.sum(1).astype(np.float32)
+                features[:, number, kernel] = above.sum(1).astype(FLOAT) / counted.sum(1).astype(FLOAT)
                 kernel += 1
     return features.reshape(rows, -1)
 

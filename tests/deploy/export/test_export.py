@@ -20,6 +20,7 @@ from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.export import rcdp_predict
 from rcdp_hpc.deploy.export.base import Writer
+from rcdp_hpc.deploy.export.check import Check, Difference
 from rcdp_hpc.deploy.export.export import export
 from rcdp_hpc.deploy.export.lowering import lower
 from rcdp_hpc.deploy.export.npz_writer import NpzWriter
@@ -267,3 +268,23 @@ def test_every_format_has_a_writer(name):
     writer = load_choice(EXPORT_FORMATS, name)()
     assert isinstance(writer, Writer)
     assert writer.name == EXPORT_FORMATS[name].suffix
+
+
+def test_float64_shows_the_rounding_of_float32():
+    settings = ["reservoir.spectral_radius=3", "reservoir.leak=1", "reservoir.sequence=pixels", "reservoir.nodes=30"]
+    program = lower(made_model([*settings, "readout.kind=network"], (8, 8)), varying_steps=False)
+    samples = np.random.default_rng(0).normal(size=(20, 8, 8))
+    double = program.run(samples, double=True)
+    assert double.dtype == np.float64
+    assert np.abs(program.run(samples) - double).max() > 1e-5
+    calm = lower(made_model(["reservoir.spectral_radius=0.5", "readout.kind=network"], (8, 8)), varying_steps=False)
+    assert np.abs(calm.run(samples) - calm.run(samples, double=True)).max() < 2e-6
+
+
+def test_a_difference_that_float32_explains_passes():
+    far = Difference(2e-5, 0)
+    assert not Check(10, far).passed
+    assert Check(10, far, own_rounding=1e-5).passed
+    assert "(the rounding of float32 alone makes 1.0e-05 in the model)" in str(Check(10, far, own_rounding=1e-5))
+    assert not Check(10, Difference(2e-3, 0), own_rounding=1.0).passed
+    assert not Check(10, Difference(float("nan"), 0)).passed
