@@ -61,6 +61,13 @@ class OnnxWriter(Writer):
                 f"{self.name}: this model has constants of {largest / 2**30:.1f} GiB, and an ONNX file holds at most 2 "
                 "GiB. Make the model smaller (`rcdp compress`), or export it as .npz."
             )
+        nodes = max((len(program.array(op.inputs[3])) - 1 for op in program.ops if op.kind == "reservoir"), default=0)
+        if 4 * nodes**2 > MOST_BYTES:
+            raise InputError(
+                f"{self.name}: ONNX has no sparse products, and the dense connection matrix of {nodes} nodes needs "
+                f"{4 * nodes**2 / 2**30:.1f} GiB where the file runs. Export this model as .npz, or remove nodes "
+                "(`rcdp compress --unit nodes`)."
+            )
 
     def write(self, program: Program, model: ModelFile, path: Path) -> list[Path]:
         """Write the file; as `Writer.write`."""

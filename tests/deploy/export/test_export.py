@@ -211,8 +211,8 @@ def test_series_of_unequal_length(tmp_path):
     source = series_file(tmp_path / "waves.ts", 90, seed=1)
     settings = ["data.source=ts", f"data.path={source}", "reservoir.reduction=mean,last", *NETWORK]
     run = trained_run(tmp_path / "run", [*settings, "data.validation_fraction=0.2", "data.test_fraction=0.2"])
-    result = export(run.path, tmp_path / "model.npz")
-    assert result.other_labels == 0
+    for suffix in ("npz", "onnx", "safetensors"):
+        assert export(run.path, tmp_path / f"model.{suffix}").other_labels == 0
     model, exported = rcdp_hpc.load(run.path), rcdp_hpc.load(tmp_path / "model.npz")
     series = [np.sin(np.arange(steps * 2.0).reshape(steps, 2) / 5) for steps in (5, 9, 14)]
     assert np.abs(model.predict_proba(series) - exported.predict_proba(series)).max() <= 1e-5
@@ -235,8 +235,8 @@ def test_a_table_with_gaps_and_categories(tmp_path):
         *NETWORK,
     ]
     run = trained_run(tmp_path / "run", [*settings, "data.balance=none"])
-    result = export(run.path, tmp_path / "model.npz")
-    assert result.other_labels == 0
+    for suffix in ("npz", "onnx", "safetensors"):
+        assert export(run.path, tmp_path / f"model.{suffix}").other_labels == 0
     new = tmp_path / "new.csv"
     new.write_text("colour,size,weight\nred,1000000.3,0.2\nblue,,1.5\n")
     expected = rcdp_hpc.load(run.path).predict_proba(new)

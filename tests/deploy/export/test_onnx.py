@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from deploy.conftest import trained_run
+from deploy.export import programs as operations
 from deploy.export.test_lowering import CASES, NETWORK, SERIES, SMALL
 from made_models import made_model, samples_of
 
@@ -149,6 +150,13 @@ def test_a_model_that_the_format_cannot_hold_is_refused(monkeypatch):
     monkeypatch.setattr(onnx_writer, "MOST_BYTES", 1000)
     with pytest.raises(InputError, match=r"\.onnx: .* an ONNX file holds at most 2 GiB"):
         OnnxWriter().check(program)
+
+
+def test_a_sparse_reservoir_that_is_too_large_when_dense_is_refused(monkeypatch):
+    case = next(case for case in operations.CASES if case.kind == "reservoir")
+    monkeypatch.setattr(onnx_writer, "MOST_BYTES", 1500)
+    with pytest.raises(InputError, match=r"the dense connection matrix of 20 nodes .* Export this model as \.npz"):
+        OnnxWriter().check(case.program(False))
 
 
 def test_the_command_refuses_without_the_package(run, tmp_path, monkeypatch, capsys):
