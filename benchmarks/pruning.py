@@ -1,6 +1,6 @@
 """Pruned networks on MNIST: a tenth of the numbers and bytes over several seeds, and the accuracy at every sparsity.
 
-    python benchmarks/pruning.py FOLDER [--quick] [--parts tenth,curve] [--seeds 5] [--to results.jsonl]
+    python benchmarks/pruning.py FOLDER [--quick] [--parts tenth,curve] [--seeds 5] [--samples 20000] [--to FILE]
 
 FOLDER has MNIST's IDX files. Each part prints a table; every line is one run or the mean of several.
 
@@ -70,8 +70,8 @@ class Benchmark:
         epochs = self.epochs[0]
         settings = [*COMMON, *network, f"data.path={self.options.folder}", f"run.seed={seed}",
                     f"training.epochs={epochs}", f"training.patience={epochs}"]  # fmt: skip
-        if self.options.quick:
-            settings.append("data.max_samples=3000")
+        if self.options.samples:
+            settings.append(f"data.max_samples={self.options.samples}")
         run_stages(["prepare", "train", "evaluate"], load_config("image", settings), out)
         return out
 
@@ -150,11 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--parts", default="tenth,curve")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=0, help="samples of MNIST to take; default: all")
     parser.add_argument("--keep", type=float, default=0.05, help="share of the weights that the part tenth keeps")
     parser.add_argument("--to", type=Path, help="also append the results to this file, as JSON lines")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.seeds = 1
+        options.seeds, options.samples = 1, options.samples or 3000
     logging.getLogger("rcdp_hpc").setLevel(logging.WARNING)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     with tempfile.TemporaryDirectory() as folder, limit_threads(1):
