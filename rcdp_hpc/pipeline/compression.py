@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from rcdp_hpc.deploy.compress.result import CompressResult
+
+log = logging.getLogger(__name__)
 
 # The new run starts from the winner of the search, from the trained weights instead of a ridge readout, and without
 # what an earlier compression did.
@@ -98,8 +101,8 @@ def compress(
         require_torch_for(["train"], ranks)
         source, target = RunDirectory(absolute_path(run)), RunDirectory(absolute_path(to))
         stage_options = StageOptions(allow_code=allow_code, progress=progress)
-        agree_on_root(ranks, lambda: _check(source, target, options, changes))
-        settings = run_on_root(ranks, lambda: _config_of(source, target, changes or {}))
+        agree_on_root(ranks, lambda: _check(source, target))
+        settings = run_on_root(ranks, lambda: _config_of(source, target, options, changes or {}))
 
         def train(config: Config, restart: bool = False) -> None:
             stage = StageOptions(restart, allow_code, progress=progress)
@@ -115,24 +118,26 @@ def compress(
         return run_on_root(ranks, lambda: _result(source, target, final, allow_code))
 
 
-def _check(
-    source: RunDirectory, target: RunDirectory, options: CompressOptions, changes: Mapping[str, Any] | None
-) -> None:
-    """Raise an `InputError` if there is no model, or nothing to do with it."""
+def _check(source: RunDirectory, target: RunDirectory) -> None:
+    """Raise an `InputError` if there is no model, or no other folder for the new one."""
     source.refuse_comparison()
     if not source.model.exists():
         raise InputError(f"{source.model}: there is no trained model yet. Train one first (`rcdp train --out ...`).")
     if target.path.resolve() == source.path.resolve():
         raise InputError(f"{target.path}: the run itself; choose another folder for the smaller model")
-    if options == CompressOptions() and not changes:
-        raise InputError("nothing to do: choose what to reduce, for example keep = 0.1 or bits = 8")
+    if source.state("train").get("status") != "done":
+        log.warning("%s: the training has not finished; its best model so far is compressed", source.path)
 
 
-def _config_of(source: RunDirectory, target: RunDirectory, changes: Mapping[str, Any]) -> Config:
+def _config_of(
+    source: RunDirectory, target: RunDirectory, options: CompressOptions, changes: Mapping[str, Any]
+) -> Config:
     """Return the settings of the new run, which gets a link to the shards."""
     # Of a run with a search, this file has the values of the winner.
     config = load_config(str(source.trained_config)) if source.trained_config.exists() else source.config()
     new = with_absolute_paths(with_settings(config, {**_NEW_RUN, **changes}, f"of {target.path}"))
+    if options == CompressOptions() and not new.pruning.active:
+        raise InputError("nothing to do: choose what to reduce, for example keep = 0.1 or bits = 8")
     if not source.state_file("prepare").exists():
         raise InputError(f"{source.path}: has no record of the preparation. Prepare it again (`rcdp prepare`).")
     link_shards(source, target, str(source.path))

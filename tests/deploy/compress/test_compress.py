@@ -98,6 +98,7 @@ def test_the_new_run_is_an_ordinary_one(pruned, capsys):
         ({"unit": "layers"}, r"unit = 'layers': expected one of weights"),
         ({"bits": 4}, r"bits = 4: expected 32"),
         ({}, r"nothing to do"),
+        ({"changes": {"training.epochs": 2}}, r"nothing to do"),
         ({"keep": 0.5, "unit": "features"}, r"choose 'weights', 'units' or 'nodes'"),
         ({"keep": 0.5, "changes": {"parallel.local_steps": 4}}, r"ranks that step by themselves would remove"),
         ({"keep": 0.5, "changes": {"readout.hiden": 2}}, r"readout\.hiden"),
