@@ -133,6 +133,8 @@ def many_cases() -> Iterator[Case]:
     yield Case("reservoir", {"activation": "tanh"}, (*csr(20, 0.3), *rest[:2], leaks))
     oscillators = (numbers(4), numbers(4), numbers(4, 3), numbers(20, 8), numbers(20), leaks)
     yield Case("diagonal_reservoir", {"activation": "tanh"}, oscillators, series=True)
+    codes = (*oscillators[:3], Quantized.of(oscillators[3]), *oscillators[4:])
+    yield Case("diagonal_reservoir", {"activation": "sigmoid"}, codes)
     for settings in (
         {"name": "steps", "steps": [0, -1, 3, -2]}, {"name": "steps", "steps": [-1]},
         {"name": "spaced", "count": 3, "warm_up": 1}, {"name": "mean", "warm_up": 2}, {"name": "std", "warm_up": 0},
