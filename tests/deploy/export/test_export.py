@@ -271,7 +271,13 @@ def test_every_format_has_a_writer(name):
 
 
 def test_float64_shows_the_rounding_of_float32():
-    settings = ["reservoir.spectral_radius=3", "reservoir.leak=1", "reservoir.sequence=pixels", "reservoir.nodes=30"]
+    settings = [
+        "reservoir.spectral_radius=10",
+        "reservoir.leak=1",
+        "reservoir.input_scaling=0.1",
+        "reservoir.sequence=pixels",
+        "reservoir.nodes=200",
+    ]
     program = lower(made_model([*settings, "readout.kind=network"], (8, 8)), varying_steps=False)
     samples = np.random.default_rng(0).normal(size=(20, 8, 8))
     double = program.run(samples, double=True)
