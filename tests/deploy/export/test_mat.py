@@ -125,6 +125,24 @@ def test_bad_calls_are_refused(folder, call, said):
     assert said in failure(call, folder)
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.995, 1.0])
+def test_truncated_and_altered_files_are_refused(folder, tmp_path, kept):
+    """Each variable is compressed with a checksum, and the last one is looked for."""
+    content = bytearray((folder / "model.mat").read_bytes())
+    shutil.copy(folder / "rcdp_predict.m", tmp_path)
+    del content[int(kept * len(content)) :]
+    if kept == 1.0:
+        content[len(content) // 2] ^= 1
+    (tmp_path / "model.mat").write_bytes(content)
+    said = failure("rcdp_predict('model.mat', zeros(2, 6, 4))", tmp_path)
+    assert re.search("uncompressing data element|read binary file|not an exported model", said)
+
+
+def test_the_variable_that_is_looked_for_is_the_last_one(folder):
+    content = scipy.io.loadmat(folder / "model.mat", chars_as_strings=False)
+    assert list(content)[-1] == "rcdp_format"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("octave")

@@ -42,7 +42,6 @@ def variables(program: Program, training_rows: float) -> dict[str, Any]:
     ops = [_operation(program, number, op, names, axes, last) for number, op in enumerate(program.ops)]
     natural = {op.inputs[place] for op in program.ops for place in MATRICES.get(op.kind, ())}
     return {
-        "rcdp_format": float(FORMAT),
         "classes": cells(np.frombuffer(label.encode(), np.uint8)[None] for label in program.classes),
         "sample_shape": np.array(program.sample_shape, float)[None],
         "sample_dtype": program.sample_dtype,
@@ -55,6 +54,8 @@ def variables(program: Program, training_rows: float) -> dict[str, Any]:
         "trained": cells(names[name] for name in trained(program)),
         "scaling": _scaling(program, names),
         "training_rows": float(training_rows),
+        # Last: a file that ends early lacks it, and is refused.
+        "rcdp_format": float(FORMAT),
     }
 
 
