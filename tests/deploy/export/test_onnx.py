@@ -24,7 +24,7 @@ from rcdp_hpc.deploy.export.lowering import lower
 from rcdp_hpc.deploy.export.onnx_writer import OnnxWriter, onnx_model
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
-from rcdp_hpc.model.packing import Quantized
+from rcdp_hpc.model.quantization import rounded_model
 from rcdp_hpc.model.trained_model import TrainedModel
 
 UNEQUAL = {
@@ -89,14 +89,12 @@ def test_series_of_unequal_length(name):
 
 def test_an_ensemble_and_its_8_bits():
     model = made_model([*NETWORK, 'parallel.replicas="ensemble"'], (8, 8), members=2)
-    name = "members.0.inner.weight"
-    codes = Quantized.of(model.file.weights[name].numpy())
-    model.file.quantized[name] = codes
+    model = TrainedModel(rounded_model(model.file))
     samples, program = samples_of(model), lower(model, varying_steps=False)
     types = {tensor.data_type for tensor in onnx_model(program, {}).graph.initializer}
     assert onnx.TensorProto.INT8 in types
     # With the rounded weights, also after the optimisations of onnxruntime.
-    assert np.abs(run_onnx(program, samples) - program.run(samples)).max() <= 2e-6
+    assert np.abs(run_onnx(program, samples) - model.probabilities(samples, scaled=False)).max() <= 2e-6
 
 
 @pytest.fixture(scope="module")
