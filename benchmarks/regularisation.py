@@ -51,9 +51,9 @@ NORMALISED = "batch normalisation"
 THRESHOLD = "threshold"
 ARMS: Mapping[str, Sequence[str]] = {
     "none": (),
-    "L1": ("loss.l1=0.05",),
+    "L1": ("loss.l1=0.001",),
     "L2": ("loss.l2=0.001",),
-    "elastic net": ("loss.l1=0.025", "loss.l2=0.0005"),
+    "elastic net": ("loss.l1=0.0005", "loss.l2=0.0005"),
     "dropout": ("readout.dropout=0.2",),
     NORMALISED: (),
     THRESHOLD: (),
