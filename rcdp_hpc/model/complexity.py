@@ -49,8 +49,8 @@ class Complexity:
     bytes : int or None
         Size of the model file; None for a model that is not from a file.
     milliseconds : float or None
-        Median time of a sample in blocks of 32 samples on one thread, from prepared samples to probabilities; None if
-        it was not measured.
+        Median time of a sample in blocks of 32 samples on one thread (and the GPU, if the model is on one), from
+        prepared samples to probabilities; None if it was not measured.
     """
 
     trained: int
