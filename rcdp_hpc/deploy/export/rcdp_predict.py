@@ -96,8 +96,11 @@ def load(path: Any) -> Model:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             program = json.loads(arrays["program"].tobytes())
             blobs = {key: arrays[key] for key in arrays.files}
+        unknown = {op[0] for op in program["ops"]} - OPERATIONS.keys()
+        if unknown:
+            raise ValueError(f"no operations {', '.join(sorted(unknown))}; it was written by another version")
         return Model(program, _constants(program["constants"], blobs))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError, OSError) as error:
         raise ValueError(f"{name}: not an exported model ({error})") from None
 
 

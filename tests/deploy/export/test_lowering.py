@@ -97,6 +97,11 @@ CASES = {
          "extractor.components=4"],
         IMAGE,
     ),
+    "pretrained": (
+        [*NETWORK, 'extractor.kind="pretrained"', 'extractor.model="other.pt"', 'extractor.model_kind="convolution"',
+         "extractor.model_shape=[8, 8, 3]", "extractor.channels=[4]", 'extractor.activation="gelu"'],
+        COLOUR,
+    ),
     "wavelet packets": (
         ['readout.kind="elm"', 'extractor.kind="wavelet_packets"', 'extractor.wavelet="db4"', "extractor.levels=3",
          'readout.bands="separate"', 'reservoir.kind="none"'],
