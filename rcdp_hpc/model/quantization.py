@@ -80,12 +80,14 @@ def rounded_matrices(matrices: ReservoirMatrices, quantized: Mapping[str, Quanti
 def rounded_model(file: ModelFile) -> ModelFile:
     """Return a model with all matrices and kernels rounded to 8 bits: readout, extractor, and matrices of the user.
 
-    A reservoir that follows from its seed is not stored, so it stays as it is.
+    A reservoir that follows from its seed is not stored, so it stays as it is. Tensors that have codes keep them.
     """
     quantized = {**quantized_tensors(file.weights), **quantized_tensors(file.learned, "learned/")}
     matrices = file.matrices
     if matrices is not None:
-        quantized.update(quantized_matrices(matrices))
+        quantized |= quantized_matrices(matrices)
+    quantized |= file.quantized
+    if matrices is not None:
         matrices = rounded_matrices(matrices, quantized)
     return replace(
         file,

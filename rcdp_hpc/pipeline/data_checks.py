@@ -186,7 +186,7 @@ def _check_teachers(config: Config, facts: SourceFacts) -> None:
     if not config.loss.teacher or find_spec("torch") is None:
         return
     from rcdp_hpc.model.model_file import ModelFile
-    from rcdp_hpc.training.teacher import refuse_other_classes, teacher_file
+    from rcdp_hpc.training.teacher_models import refuse_other_classes, teacher_file
 
     for name in config.loss.teacher:
         file = ModelFile.read(teacher_file(name))

@@ -60,7 +60,8 @@ from rcdp_hpc.training.solve.ridge import baseline_of
 from rcdp_hpc.training.solve.solve_stage import refuse_other_readout, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
 from rcdp_hpc.training.states.placement import place_states
-from rcdp_hpc.training.teacher import TeacherTargets, check_teachers, teacher_targets
+from rcdp_hpc.training.teacher import TeacherTargets, teacher_targets
+from rcdp_hpc.training.teacher_models import check_teachers
 from rcdp_hpc.training.threads import threads_of_rank
 from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 

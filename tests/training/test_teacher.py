@@ -19,7 +19,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.model.trained_model import TrainedModel
-from rcdp_hpc.training.teacher import refuse_other_samples
+from rcdp_hpc.training.teacher_models import refuse_other_samples
 
 SMALL = (
     "data.max_samples=300", "data.balance=none", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",

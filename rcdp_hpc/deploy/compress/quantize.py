@@ -78,7 +78,7 @@ def round_model(task: CompressTask) -> Config | None:
         return run_on_root(comm, partial(_record_fine_tuning, task, model.file, before))
     if too_much:
         log.warning("rounding costs %.2f points, and no training follows: %s", 100 * (before - after), untrained)
-    agree_on_root(comm, partial(_write, task, shards, rounded.file, before - after))
+    agree_on_root(comm, partial(_write, task, shards, rounded.file, before, after))
     return None
 
 
@@ -157,8 +157,8 @@ def _lines(file: ModelFile, rounded: ModelFile) -> list[str]:
     return lines
 
 
-def _write(task: CompressTask, shards: ShardReader, rounded: ModelFile, cost: float) -> None:
-    """Write the rounded model, and record what the rounding costs of the accuracy of the training."""
+def _write(task: CompressTask, shards: ShardReader, rounded: ModelFile, before: float, after: float) -> None:
+    """Write the rounded model, and record its accuracy as that of the training."""
     config, target = _with_matrices_of(rounded.config, task), task.target
     if config.readout.trained:
         training = config.training.model_copy(update={"weight_bits": 8})
@@ -167,8 +167,11 @@ def _write(task: CompressTask, shards: ShardReader, rounded: ModelFile, cost: fl
     result: dict[str, Any] = target.state("train").get("result") or {}
     # The loss is that of the weights before the rounding.
     kept = {name: value for name, value in result.items() if name != "validation_loss"}
-    if "validation_accuracy" in kept:
-        kept["validation_accuracy"] -= cost
+    if config.readout.trained:
+        kept["validation_accuracy"] = after
+    elif "validation_accuracy" in kept:
+        # It may be that of left-out rows.
+        kept["validation_accuracy"] += after - before
     target.record_state("train", "done", result=kept)
 
 

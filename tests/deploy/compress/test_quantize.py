@@ -14,6 +14,7 @@ from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.compress import quantize
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.model.quantization import rounded_model
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.pipeline.compression import compress
 from rcdp_hpc.reservoir.connection import reservoir_matrices
@@ -84,6 +85,8 @@ def test_the_accuracy_is_that_of_the_rounded_matrices(folder, tmp_path, monkeypa
     cost = accuracy(folder / name) - accuracy(new)
     assert recorded(new)["validation_accuracy"] == pytest.approx(result.before.validation - cost)
     assert result.after.scores["accuracy"] == accuracy(new, "test")
+    again = rounded_model(after)
+    assert all(again.quantized[key] is after.quantized[key] for key in tensors)
     # 3 bytes fewer for each number, and about as many more for the scales.
     codes = sum(one.codes.size for one in after.quantized.values())
     assert result.before.size.bytes - result.after.size.bytes > 2 * codes
