@@ -23,7 +23,11 @@ import numpy as np
 
 Array = Any
 Settings = dict  # of plain values
+# Samples that are computed at once: at most this number, and fewer if one of their values would need more bytes.
 BLOCK_ROWS = 256
+BLOCK_BYTES = 2**27
+# Of no more samples, a trial would take as long as the samples.
+FEW_ROWS = 8
 # Number format of all values.
 FLOAT: Any = np.float32
 SEAL = b"rcdp sha256 "
@@ -155,9 +159,12 @@ def probabilities(
         raise ValueError(f"samples of the shape {samples.shape[1:]}; this model takes {shape}")
     if lengths is not None and not varying:
         raise ValueError("lengths: this model takes samples of one length")
-    blocks = []
-    for start in range(0, len(samples), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
+    size, blocks = BLOCK_ROWS, []
+    if len(samples) > FEW_ROWS:
+        first = values_of(program, constants, samples[:1], None if lengths is None else np.asarray(lengths)[:1])
+        size = max(1, min(size, BLOCK_BYTES // max(value.nbytes for value in first.values())))
+    for start in range(0, len(samples), size):
+        rows = slice(start, start + size)
         ends = None if lengths is None else np.asarray(lengths)[rows]
         blocks.append(values_of(program, constants, samples[rows], ends, keep=False)[program["output"]])
     return np.concatenate(blocks) if blocks else np.empty((0, len(program["classes"])), np.float32)
@@ -263,8 +270,13 @@ def _conv2d(settings: Settings, x: Array, kernels: Array, bias: Array) -> Array:
     windows = np.lib.stride_tricks.sliding_window_view(x, kernels.shape[2:], (2, 3))[:, :, ::s, ::t]
     patches = windows.transpose(0, 2, 3, 1, 4, 5)
     rows, height, width = patches.shape[:3]
-    y = patches.reshape(rows * height * width, -1) @ kernels.reshape(len(kernels), -1).T + bias
-    return np.ascontiguousarray(y.reshape(rows, height, width, -1).transpose(0, 3, 1, 2))
+    y = np.empty((rows, len(kernels), height, width), x.dtype)
+    flat = kernels.reshape(len(kernels), -1).T
+    size = max(1, BLOCK_BYTES // (height * width * len(flat) * x.itemsize))
+    for start in range(0, rows, size):
+        part = patches[start : start + size].reshape(-1, len(flat)) @ flat + bias
+        y[start : start + size] = part.reshape(-1, height, width, len(kernels)).transpose(0, 3, 1, 2)
+    return y
 
 
 def _max_pool(settings: Settings, x: Array) -> Array:

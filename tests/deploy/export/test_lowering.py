@@ -7,6 +7,7 @@ import pytest
 from made_models import made_model, samples_of
 
 from rcdp_hpc.data.standardization import Standardization
+from rcdp_hpc.deploy.export import rcdp_predict
 from rcdp_hpc.deploy.export.lowering import lower
 from rcdp_hpc.model.packing import Quantized
 from rcdp_hpc.model.quantization import rounded_model
@@ -191,6 +192,17 @@ def test_quantised_weights_stay_codes(settings):
     assert len(codes) >= len(model.file.quantized)
     samples = samples_of(model)
     assert np.abs(program.run(samples) - model.probabilities(samples, scaled=False)).max() <= 2e-6
+
+
+def test_blocks_and_sparse_products_change_nothing(monkeypatch):
+    settings = [*NETWORK, 'extractor.kind="convolution"', "extractor.channels=[4, 6]"]
+    model = made_model(settings, COLOUR)
+    samples = samples_of(model, rows=20)
+    program = lower(model, varying_steps=False)
+    expected = program.run(samples)
+    monkeypatch.setattr(rcdp_predict, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(rcdp_predict, "MOST_DENSE_NODES", 1)
+    assert np.abs(program.run(samples) - expected).max() <= 1e-6
 
 
 def test_blocks_of_rows_change_nothing():
