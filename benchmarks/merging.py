@@ -32,9 +32,9 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 
 UNITS = 10
 SETTINGS = (
-    "data.source=npz", "data.kind=images", "data.balance=none", "readout.kind=ridge", "reservoir.sequence=rows",
-    "reservoir.kernel=dense-fp32", "reservoir.batch_rows=512", "search.generations=0", "training.threads=1",
-    "run.progress=false",
+    "data.source=npz", "data.kind=images", "data.balance=none", "extractor.kind=none", "readout.kind=ridge",
+    "reservoir.sequence=rows", "reservoir.kernel=dense-fp32", "reservoir.batch_rows=512", "search.generations=0",
+    "training.threads=1", "run.progress=false",
 )  # fmt: skip
 Arrays = dict[str, NDArray]
 
