@@ -45,6 +45,7 @@ def folder(tmp_path_factory) -> Path:
     digits = load_digits()
     np.savez(folder / "mine.npz", x=digits.images, y=digits.target)
     np.savez(folder / "new.npz", x=digits.images[:20])
+    (folder / "my.toml").write_text('[data]\npath = "mine.npz"\nmax_samples = 500\n')
     (folder / "slurm").symlink_to(REPOSITORY / "slurm")
     (folder / "data_prep").symlink_to(REPOSITORY / "data_prep")
     return folder
@@ -108,10 +109,17 @@ def test_torchrun(folder):
 
 
 def test_compare(folder):
-    (folder / "my.toml").write_text('[data]\npath = "mine.npz"\nmax_samples = 500\n')
     small = "--set search.population=2 --set search.generations=1 --set training.epochs=2 --set reservoir.nodes=40"
     shell(f"{command('rcdp compare my.toml')} {small}", folder)
     assert (folder / "runs/compared/comparison.json").exists()
+
+
+def test_compress_and_export(folder):
+    shutil.rmtree(folder / "runs/mine", ignore_errors=True)
+    shell(f"rcdp run my.toml --out runs/mine {QUICK}", folder)
+    shell(command("rcdp compress runs/mine"), folder)
+    shell(command("rcdp export runs/small"), folder)
+    assert "rcdp_predict" in (folder / "model.c").read_text()
 
 
 def test_offline_preparation(folder):
