@@ -112,7 +112,8 @@ def differing_keys(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> l
 def refuse_other_settings(where: str, recorded: Mapping[str, Any], current: Mapping[str, Any], section: str) -> None:
     """Raise an `InputError` where results were made with other settings than the present ones.
 
-    Keys that may change on resume are let through.
+    Keys that may change on resume are let through, and keys that the version which recorded the settings did not have,
+    if they have their default: that is what the earlier version did.
 
     Parameters
     ----------
@@ -123,10 +124,11 @@ def refuse_other_settings(where: str, recorded: Mapping[str, Any], current: Mapp
     section : str
         The section whose keys that may change are named in the message.
     """
-    fixed = [key for key in differing_keys(recorded, current) if not may_change(key)]
+    old, new = flatten(recorded), flatten(current)
+    differing = [key for key in differing_keys(recorded, current) if not may_change(key)]
+    fixed = [key for key in differing if key in old or new[key] != default_of(key)]
     if not fixed:
         return
-    old, new = flatten(recorded), flatten(current)
     changes = ", ".join(f"{key} ({old.get(key, 'not set')} -> {new.get(key, 'not set')})" for key in fixed)
     free = [key for key in known_keys() if key.startswith(f"{section}.") and may_change(key)]
     hint = f" Of this section only {', '.join(free)} may change on resume." if free else ""

@@ -363,6 +363,19 @@ def test_results_of_other_settings_are_refused_with_the_keys():
     assert "--restart" in message
 
 
+def test_a_key_that_an_earlier_version_lacked_may_have_its_default():
+    recorded = to_tree(load_config("digits"))
+    del recorded["pruning"], recorded["readout"]["keep_sums"]
+    refuse_other_settings("last.pt", recorded, to_tree(load_config("digits")), "training")
+    for changes, message in (
+        (["readout.keep_sums=true"], r"readout\.keep_sums \(not set -> True\)"),
+        (["search.space.nodes.low=100", "search.space.nodes.high=200"], r"search\.space\.nodes"),
+    ):
+        changed = to_tree(load_config("digits", changes))
+        with pytest.raises(InputError, match=message):
+            refuse_other_settings("last.pt", recorded, changed, "training")
+
+
 @given(st.text(max_size=40))
 def test_no_override_crashes(text):
     with contextlib.suppress(InputError):
