@@ -195,7 +195,7 @@ def _calls(file: ModelFile, to: Path) -> list[str]:
 
 def _digests(file: ModelFile, run: RunDirectory | None, index: Record | None, summary: Record | None) -> list[str]:
     rows: list[tuple[Any, ...]] = [
-        ("model.pt, SHA-256", _code(_sha256(file))),
+        (f"{_text(Path(file.where).name)}, SHA-256", _code(_sha256(file))),
         ("shards of the training", _code(file.shards)),
     ]
     if index is not None:
