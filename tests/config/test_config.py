@@ -365,10 +365,10 @@ def test_results_of_other_settings_are_refused_with_the_keys():
 
 def test_a_key_that_an_earlier_version_lacked_may_have_its_default():
     recorded = to_tree(load_config("digits"))
-    del recorded["pruning"], recorded["readout"]["keep_sums"]
+    del recorded["pruning"], recorded["training"]["weight_bits"]
     refuse_other_settings("last.pt", recorded, to_tree(load_config("digits")), "training")
     for changes, message in (
-        (["readout.keep_sums=true"], r"readout\.keep_sums \(not set -> True\)"),
+        (["training.weight_bits=8"], r"training\.weight_bits \(not set -> 8\)"),
         (["search.space.nodes.low=100", "search.space.nodes.high=200"], r"search\.space\.nodes"),
     ):
         changed = to_tree(load_config("digits", changes))
