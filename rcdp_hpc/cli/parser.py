@@ -19,8 +19,8 @@ from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.choices import USER_CLASS
 from rcdp_hpc.config.choices.compression import BITS, UNITS
-from rcdp_hpc.config.choices.export_formats import export_suffixes
-from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS, suffixes_text
+from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS
+from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
 from rcdp_hpc.runtime.text import plain_line
@@ -336,7 +336,9 @@ def _add_predict(commands: Any) -> None:
         help="npz, npy, HDF5, csv, parquet, .ts, ARFF or IDX file, an image, a folder of images, or any data that "
         "data.source reads",
     )
-    predict.add_argument("--to", type=path, required=True, metavar="FILE", help=f"output file: {suffixes_text()}")
+    predict.add_argument(
+        "--to", type=path, required=True, metavar="FILE", help=f"output file: {OUTPUT_FORMATS.suffixes_text()}"
+    )
     predict.add_argument(
         "--format", type=_output_format, metavar="FORMAT",
         help=f"format of the output file: {', '.join(OUTPUT_FORMATS.names)}, or a class of your own as {USER_CLASS}; "
@@ -386,7 +388,9 @@ def _add_compress(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     export = _add(commands, "export", "write the trained model to a file that runs without this package")
     export.add_argument("run", type=path, metavar="RUN", help="a run directory, or a model.pt")
-    export.add_argument("--to", type=path, required=True, metavar="FILE", help=f"file to write: {export_suffixes()}")
+    export.add_argument(
+        "--to", type=path, required=True, metavar="FILE", help=f"file to write: {EXPORT_FORMATS.suffixes_text()}"
+    )
     export.add_argument("--no-check", action="store_true", help="do not compare the file with the model on test rows")
     export.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS, format_of, suffixes_text
+from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
 from rcdp_hpc.deploy.formats.base import OutputFormat, Predictions, Probabilities
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.files import write_atomic
@@ -35,12 +35,12 @@ def format_name(output: Path, name: str = "") -> str:
     """
     if output.is_dir():
         raise InputError(f"{output}: a folder; name a file to write the predictions to.")
-    by_suffix = format_of(output.suffix)
+    by_suffix = OUTPUT_FORMATS.of_suffix(output.suffix)
     if not name:
         if by_suffix is None:
             raise InputError(
-                f"{output}: predictions are written to files whose names end in {suffixes_text()}. For another name, "
-                "choose the format with --format."
+                f"{output}: predictions are written to files whose names end in {OUTPUT_FORMATS.suffixes_text()}. For "
+                "another name, choose the format with --format."
             )
         return str(by_suffix.name)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcdp_hpc.config.choices.output_formats import CHOICES, OUTPUT_FORMATS
+from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
 from rcdp_hpc.deploy.formats.base import Predictions
 from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.errors import InputError
@@ -102,8 +102,8 @@ def test_a_named_format_takes_any_file_name_except_that_of_another_format(tmp_pa
 
 
 def test_names_and_suffixes_of_formats_are_different():
-    assert len({choice.suffix for choice in CHOICES}) == len({choice.name for choice in CHOICES}) == len(CHOICES)
-    assert OUTPUT_FORMATS.names == [choice.suffix.removeprefix(".") for choice in CHOICES]
+    assert len({choice.suffix for choice in OUTPUT_FORMATS}) == len({choice.name for choice in OUTPUT_FORMATS}) == len(OUTPUT_FORMATS.choices)
+    assert OUTPUT_FORMATS.names == [choice.suffix.removeprefix(".") for choice in OUTPUT_FORMATS]
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):

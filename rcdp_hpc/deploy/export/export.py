@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS, export_format_of, export_suffixes
+from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.deploy.card import model_card
 from rcdp_hpc.deploy.export.base import Writer
@@ -108,9 +108,9 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
 
 
 def _writer(to: Path) -> Writer:
-    choice = export_format_of(to.suffix)
+    choice = EXPORT_FORMATS.of_suffix(to.suffix)
     if choice is None:
-        raise InputError(f"{to}: models are exported to files whose names end in {export_suffixes()}.")
+        raise InputError(f"{to}: models are exported to files whose names end in {EXPORT_FORMATS.suffixes_text()}.")
     writer: Writer = load_choice(EXPORT_FORMATS, str(choice.name))()
     return writer
 
