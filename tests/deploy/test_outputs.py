@@ -102,7 +102,11 @@ def test_a_named_format_takes_any_file_name_except_that_of_another_format(tmp_pa
 
 
 def test_names_and_suffixes_of_formats_are_different():
-    assert len({choice.suffix for choice in OUTPUT_FORMATS}) == len({choice.name for choice in OUTPUT_FORMATS}) == len(OUTPUT_FORMATS.choices)
+    assert (
+        len({choice.suffix for choice in OUTPUT_FORMATS})
+        == len({choice.name for choice in OUTPUT_FORMATS})
+        == len(OUTPUT_FORMATS.choices)
+    )
     assert OUTPUT_FORMATS.names == [choice.suffix.removeprefix(".") for choice in OUTPUT_FORMATS]
 
 

@@ -55,6 +55,9 @@ CASES = {
         SERIES,
     ),
     "table": (NETWORK, (7,)),
+    "table, leaky layers": (
+        [*NETWORK, "reservoir.layers=2", "reservoir.leak_low=0.2", 'reservoir.activation="relu"'], (7,),
+    ),
     "pixels": ([*NETWORK, 'reservoir.sequence="pixels"'], (7,)),
     "lstm": (['readout.kind="lstm"', *SMALL, 'reservoir.reduction=["all"]', "readout.layers=2"], IMAGE),
     "gru": (['readout.kind="gru"', *SMALL, "reservoir.states=5", "reservoir.bidirectional=true"], IMAGE),
@@ -121,6 +124,14 @@ def test_a_program_computes_what_the_model_computes(name):
     assert np.abs(program.run(samples) - expected).max() <= 2e-6
     assert np.ptp(expected, axis=0).max() > 1e-4  # the samples matter
     assert set(program.shapes()) >= {op.output for op in program.ops}
+
+
+@pytest.mark.parametrize("name", ["table", "table, leaky layers"])
+def test_a_reservoir_of_one_step_has_no_recurrent_matrix(name):
+    settings, shape = CASES[name]
+    program = lower(made_model(settings, shape), varying_steps=False)
+    assert "reservoir" not in program.kinds
+    assert not [name for name in program.constants if name.startswith(("reservoir.data", "reservoir.indices"))]
 
 
 def test_series_of_unequal_length():

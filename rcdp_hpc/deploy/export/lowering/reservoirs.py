@@ -27,7 +27,7 @@ def lower_reservoir(builder: Builder, reservoir: Reservoir | IdentitySource, u: 
         for turned in range(reservoir.directions):
             states = _read(builder, scan, u, bool(turned))
             for layer, leaks in zip(matrices, rates, strict=True):
-                states = states._replace(name=_states(builder, reservoir.settings, layer, leaks, states.name))
+                states = states._replace(name=_states(builder, reservoir.settings, layer, leaks, states))
                 values += _reduced(builder, reservoir, states)
     joined = values[0] if len(values) == 1 else builder.op("concat", *values, axis=1)
     return builder.op("reshape", joined, shape=[reservoir.width])
@@ -57,10 +57,13 @@ def _states(
     settings: ReservoirSection,
     matrices: ReservoirMatrices,
     rates: NDArray[np.float64] | None,
-    u: str,
+    u: Sequences,
 ) -> str:
     """Return the states of a layer after every step, shape (rows, steps, nodes)."""
-    leak = builder.constant("reservoir.leak", np.array([settings.leak]) if rates is None else rates)
+    leaks = np.array([settings.leak]) if rates is None else rates
+    if u.steps == 1 and not u.lengths and matrices.mixing is None:
+        return _only_state(builder, settings, matrices, leaks, u.name)
+    leak = builder.constant("reservoir.leak", leaks)
     bias = builder.constant("reservoir.bias", matrices.bias)
     recurrent = matrices.recurrent.tocsr()
     if matrices.mixing is not None:
@@ -71,14 +74,31 @@ def _states(
             builder.constant("reservoir.input", matrices.input[:units]),
             builder.constant("reservoir.mixing", matrices.mixing),
         )
-        return builder.op("diagonal_reservoir", u, *inputs, bias, leak, result="states", activation=settings.activation)
+        return builder.op(
+            "diagonal_reservoir", u.name, *inputs, bias, leak, result="states", activation=settings.activation
+        )
     inputs = (
         builder.constant("reservoir.data", recurrent.data),
         builder.constant("reservoir.indices", recurrent.indices, np.int32),
         builder.constant("reservoir.indptr", recurrent.indptr, np.int32),
         builder.constant("reservoir.input", matrices.input),
     )
-    return builder.op("reservoir", u, *inputs, bias, leak, result="states", activation=settings.activation)
+    return builder.op("reservoir", u.name, *inputs, bias, leak, result="states", activation=settings.activation)
+
+
+def _only_state(
+    builder: Builder,
+    settings: ReservoirSection,
+    matrices: ReservoirMatrices,
+    leaks: NDArray[np.float64],
+    u: str,
+) -> str:
+    """Return the state after the only step, a f(W_in u + b): with s_0 = 0 the recurrent matrix is not needed."""
+    state = builder.linear(u, matrices.input, matrices.bias, name="reservoir.input")
+    if settings.activation != "identity":
+        more = {"slope": 0.0} if settings.activation == "relu" else {}
+        state = builder.op("activation", state, name=settings.activation, **more)
+    return state if np.all(leaks == 1) else builder.affine(state, np.zeros(1), leaks, axis=2, name="reservoir.leak")
 
 
 def _reduced(builder: Builder, reservoir: Reservoir, states: Sequences) -> list[str]:

@@ -80,7 +80,7 @@ def softmax(graph: Graph, op: Op) -> str:
 def shares(graph: Graph, op: Op) -> str:
     """Return max(x, least), divided by its sum."""
     x, least = graph.single(op.inputs[0]), graph.floats(op.settings["least"])
-    last, one = graph.ints([-1]), graph.floats(1)
+    last = graph.ints([-1])
     if op.settings.get("shift"):
         classes = graph.shapes[op.inputs[0]][-1]
         centred = graph.node("Sub", x, graph.node("ReduceMean", x, last))
@@ -89,7 +89,7 @@ def shares(graph: Graph, op: Op) -> str:
         x = graph.node("Where", above, x, shifted)
     values = graph.node("Max", x, least)
     if op.settings.get("shift"):
-        values = graph.node("Div", values, graph.node("Max", graph.node("ReduceMax", values, last), one))
+        values = graph.node("Div", values, graph.node("Max", graph.node("ReduceMax", values, last), graph.floats(1)))
     return graph.node("Div", values, graph.node("ReduceSum", values, last))
 
 
