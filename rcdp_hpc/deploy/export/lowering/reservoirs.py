@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,7 +98,7 @@ def _only_state(
     """Return the state after the only step, a f(W_in u + b): with s_0 = 0 the recurrent matrix is not needed."""
     state = builder.linear(u, matrices.input, matrices.bias, name="reservoir.input")
     if settings.activation != "identity":
-        more = {"slope": 0.0} if settings.activation == "relu" else {}
+        more: dict[str, Any] = {"slope": 0.0} if settings.activation == "relu" else {}
         state = builder.op("activation", state, name=settings.activation, **more)
     return state if np.all(leaks == 1) else builder.affine(state, np.zeros(1), leaks, axis=2, name="reservoir.leak")
 
