@@ -88,7 +88,7 @@ NOT_RUN = {
         "search-reference.md",
         "wall of a generation = max over workers of the sum of their candidates' T(g)  +  r·N  +  c·log2(P)",
     ): ("formula"),
-    ("tables.md", "test accuracy 54.33 % (113 of 208 samples), macro F1 0.5499"): "output",
+    ("tables.md", "test accuracy 54.33 % (113 of 208 samples), macro F1 0.5499, ..."): "output",
     ("slurm.md", 'RCDP_COMMAND="apptainer exec /path/to/rcdp.sif rcdp"'): "a site's setting",
 }
 # Lines of shell that are not commands of this package, and why they are not run here.
