@@ -186,10 +186,11 @@ def _check_teachers(config: Config, facts: SourceFacts) -> None:
     if not config.loss.teacher or find_spec("torch") is None:
         return
     from rcdp_hpc.model.model_file import ModelFile
-    from rcdp_hpc.training.teacher_models import refuse_other_classes, teacher_file
+    from rcdp_hpc.model.named_model import named_model
+    from rcdp_hpc.training.teacher_models import TEACHER, refuse_other_classes
 
     for name in config.loss.teacher:
-        file = ModelFile.read(teacher_file(name))
+        file = ModelFile.read(named_model(TEACHER, name))
         lengths = facts.shortest is not None
         refuse_other_classes(name, file, "these data", facts.classes, facts.sample_shape, lengths)
 

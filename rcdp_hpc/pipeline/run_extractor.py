@@ -12,6 +12,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import MODEL_EXTRACTORS, is_user_class
 from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.named_model import named_model
 from rcdp_hpc.runtime.code_consent import require_consent
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -120,11 +121,10 @@ def _refuse_other_model(config: Config, run: RunDirectory, copy: FrozenCopy) -> 
     """Raise an `InputError` if the model has changed since the run copied its extractor; it may be missing."""
     from rcdp_hpc.runtime.digests import file_sha256
     from rcdp_hpc.runtime.files import os_errors_explained
-    from rcdp_hpc.training.solve.frozen_copy import model_path
 
     model = Path(config.extractor.model)
     try:
-        file = model_path(model)
+        file = named_model("extractor.model", model)
     except InputError as error:
         log.info("%s. The run continues with its copy, %s", str(error).rstrip("."), run.extractor.name)
         return

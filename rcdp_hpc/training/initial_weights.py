@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.model.named_model import named_model
 from rcdp_hpc.networks.base import Network
-from rcdp_hpc.runtime.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ def load_initial(network: Network, config: Config, shards: ShardReader) -> None:
     DataDamagedError
         If the file is damaged.
     """
-    path = model_path(Path(config.training.initial))
+    path = named_model("training.initial", config.training.initial)
     file = ModelFile.read(path, RESTORE)
     if list(file.classes) != list(shards.classes):
         raise InputError(
@@ -49,21 +47,6 @@ def load_initial(network: Network, config: Config, shards: ShardReader) -> None:
             )
     network.load_state_dict(file.weights)
     log.info("the training starts from the weights of %s", path)
-
-
-def model_path(path: Path) -> Path:
-    """Return the model file at a path: itself, or that of a run directory.
-
-    Raises
-    ------
-    InputError
-        If there is no such file.
-    """
-    file = RunDirectory(path).model if path.is_dir() else path
-    refuse_special(str(file), "training.initial =")
-    if not file.exists():
-        raise InputError(f"training.initial = {path}: there is no model {file}")
-    return file
 
 
 def _same(config: Config) -> str:

@@ -25,6 +25,7 @@ from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
+from rcdp_hpc.model.named_model import named_model
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by
@@ -35,7 +36,7 @@ from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.partition.batches import BatchPlan
-from rcdp_hpc.training.teacher_models import teacher_digest, teacher_file
+from rcdp_hpc.training.teacher_models import TEACHER, teacher_digest
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,7 @@ def _computed(
         for name in config.loss.teacher:
 
             def add(name: str = name) -> None:
-                model = TrainedModel.load(teacher_file(name), device(), allow_code, own_code)
+                model = TrainedModel.load(named_model(TEACHER, name), device(), allow_code, own_code)
                 _add_probabilities(model, shards, plan, total, progress)
 
             agree(comm, add)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.model.named_model import named_model
 from rcdp_hpc.model.trained_model import accepts
 from rcdp_hpc.runtime.digests import file_sha256
 from rcdp_hpc.runtime.files import os_errors_explained
@@ -20,28 +19,13 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
-
-def teacher_file(path: str) -> Path:
-    """Return the model file that an entry of ``loss.teacher`` names, itself or by its run directory.
-
-    Raises
-    ------
-    InputError
-        If there is no such file.
-    """
-    given = Path(path)
-    file = RunDirectory(given).model if given.is_dir() else given
-    refuse_special(str(file), "loss.teacher =")
-    if not file.exists():
-        trained = f": train it first (rcdp train --out {given})" if given.is_dir() else ""
-        raise InputError(f"loss.teacher = {path}: there is no model {file}{trained}")
-    return file
+TEACHER = "loss.teacher"
 
 
 def teacher_digest(name: str, has_copy: bool) -> str:
     """Return the SHA-256 of a teacher; an empty text if it does not exist, and its probabilities are in the run."""
     try:
-        file = teacher_file(name)
+        file = named_model(TEACHER, name)
     except InputError as error:
         if not has_copy:
             raise
@@ -58,7 +42,7 @@ def check_teachers(config: Config, shards: ShardReader, run: RunDirectory) -> No
     """
     for name in config.loss.teacher:
         if teacher_digest(name, has_copy=(run.train / "teacher.pt").exists()):
-            refuse_other_samples(name, ModelFile.read(teacher_file(name)), shards)
+            refuse_other_samples(name, ModelFile.read(named_model(TEACHER, name)), shards)
 
 
 def refuse_other_classes(

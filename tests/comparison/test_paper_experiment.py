@@ -84,6 +84,9 @@ def test_seeds_may_be_added_and_other_settings_are_refused(
     run(folders, tmp_path / "out")
     run(folders, tmp_path / "out")
 
+    with pytest.raises(InputError, match="has an experiment with name = quick, not full"):
+        run(folders, tmp_path / "out", seeds=(1, 2), scale=FULL)
+    run(folders, tmp_path / "out")  # what was refused has changed nothing
     run(folders, tmp_path / "out", seeds=(1, 2))
     for seeds in ((1,), (2, 1, 3)):
         with pytest.raises(InputError, match=r"has an experiment with seeds = \[1, 2\], not"):

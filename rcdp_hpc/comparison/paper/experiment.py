@@ -159,15 +159,15 @@ def _begin(experiment: Experiment) -> None:
         return
     recorded = read_sealed(path, f"Choose another --out, or remove {experiment.folder}.")
     seeds = recorded.get("seeds", [])
-    if len(seeds) < len(experiment.seeds) and settings["seeds"][: len(seeds)] == seeds:
-        recorded = {**recorded, "seeds": settings["seeds"]}
-        write_sealed(path, recorded)
+    adds_seeds = len(seeds) < len(experiment.seeds) and settings["seeds"][: len(seeds)] == seeds
     for name, value in settings.items():
-        if recorded.get(name) != value:
+        if recorded.get(name) != value and not (name == "seeds" and adds_seeds):
             raise InputError(
                 f"{experiment.folder}: has an experiment with {name} = {recorded.get(name)}, not {value}: choose "
                 "another --out, or the same settings"
             )
+    if adds_seeds:
+        write_sealed(path, settings)
 
 
 def _run_part(experiment: Experiment, number: int) -> str:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from rcdp_hpc.config import Config, ExtractorSection
 from rcdp_hpc.config.choices import EXTRACTORS, extractor_choice, is_user_class
-from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields, refuse_other_shapes
 from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.model.named_model import named_model
 from rcdp_hpc.networks.ensemble import Ensemble
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.networks.frozen import frozen_state
@@ -79,7 +79,7 @@ class FrozenCopy:
         DataDamagedError
             If the file is damaged.
         """
-        file = model_path(path)
+        file = named_model("extractor.model", path)
         model = ModelFile.read(file, RESTORE_MODEL)
         digest = _digest(file)
         extractor = model.config.extractor
@@ -160,22 +160,6 @@ def frozen_state_of_run(config: Config, run: RunDirectory) -> dict[str, Tensor]:
         )
     copy.check(str(run.extractor), config, RESTORE_COPY)
     return copy.state
-
-
-def model_path(path: Path) -> Path:
-    """Return the model file that ``extractor.model`` names, itself or by its run directory.
-
-    Raises
-    ------
-    InputError
-        If there is no such file.
-    """
-    file = RunDirectory(path).model if path.is_dir() else path
-    refuse_special(str(file), "extractor.model =")
-    if not file.exists():
-        trained = f": train it first (rcdp train --out {path})" if path.is_dir() else ""
-        raise InputError(f"extractor.model = {path}: there is no model {file}{trained}")
-    return file
 
 
 def _refuse_untrained(file: Path, model: ModelFile) -> None:
