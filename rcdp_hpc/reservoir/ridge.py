@@ -12,7 +12,7 @@ apply to raw features. With row weights, n is their sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,33 +163,55 @@ def best_by(error_of: Callable[[float], float], penalties: Iterable[float]) -> t
     CandidateError
         If no penalty that was evaluated has a solution.
     """
-    ordered, errors = sorted(set(penalties)), {}
+    errors: dict[float, float] = {}
     reason: CandidateError | None = None
-
-    def evaluated(index: int) -> float:
-        nonlocal reason
-        if not 0 <= index < len(ordered):
-            return np.inf
+    walk = penalty_walk(penalties)
+    penalty = next(walk)
+    while True:
         try:
-            error = error_of(ordered[index])
+            error = error_of(penalty)
         except CandidateError as refusal:
             reason, error = refusal, np.inf
-        errors[ordered[index]] = error if np.isfinite(error) else np.inf
-        return errors[ordered[index]]
+        errors[penalty] = error if np.isfinite(error) else np.inf
+        try:
+            penalty = walk.send(errors[penalty])
+        except StopIteration as end:
+            best: float | None = end.value
+            break
+    if best is None:
+        raise reason or CandidateError("the error of the ridge readout is not finite: check that the states are finite")
+    return best, errors
 
+
+def penalty_walk(penalties: Iterable[float]) -> Generator[float, float, float | None]:
+    """Walk over the sorted penalties to a local minimum of the error, as `best_by` describes it.
+
+    Parameters
+    ----------
+    penalties : iterable of float
+
+    Yields
+    ------
+    float
+        The penalty whose error is sent next: a number, infinite without a solution.
+
+    Returns
+    -------
+    float or None
+        The best penalty; None if no error was finite.
+    """
+    ordered = sorted(set(penalties))
     best = len(ordered) // 2
-    least = evaluated(best)
+    least = yield ordered[best]
     while not np.isfinite(least) and best + 1 < len(ordered):  # rounding errors exceed the penalty
         best += 1
-        least = evaluated(best)
+        least = yield ordered[best]
     start = best
-    while (error := evaluated(best - 1)) < least:
+    while best > 0 and (error := (yield ordered[best - 1])) < least:
         best, least = best - 1, error
-    while best >= start and (error := evaluated(best + 1)) <= least and best + 1 < len(ordered):
+    while best >= start and best + 1 < len(ordered) and (error := (yield ordered[best + 1])) <= least:
         best, least = best + 1, error
-    if not np.isfinite(least):
-        raise reason or CandidateError("the error of the ridge readout is not finite: check that the states are finite")
-    return ordered[best], errors
+    return ordered[best] if np.isfinite(least) else None
 
 
 def score_moments(

@@ -47,8 +47,8 @@ class StackedReservoirs:
         kernels += kernels[:1] * (places - len(kernels))
         self._weights = torch.stack([_weights(self.first, kernel) for kernel in kernels])
         # One rate per reservoir, or one per neuron.
-        leaks = [torch.as_tensor(kernel.leak, device=self.first.device).view(1, -1) for kernel in kernels]
-        self._leaks = torch.stack(leaks)
+        leaks = [torch.as_tensor(kernel.leak, dtype=torch.float32, device=self.first.device) for kernel in kernels]
+        self._leaks = torch.stack([leak.view(1, -1) for leak in leaks])
         self._activations = [kernel.activation for kernel in kernels]
         self._one_activation = len({kernel.activation_name for kernel in kernels}) == 1
 

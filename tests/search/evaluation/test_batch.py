@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from search.evaluation.test_inner_folds import folded
 from search.group_search import small_config, small_data
 from search.outcome import outcome
@@ -13,6 +14,8 @@ from search.ranks import Ranks
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.stacked import StackedReservoirs
+from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
@@ -98,6 +101,17 @@ def test_the_trajectory_does_not_depend_on_ranks(tmp_path, halving):
     for size in (2, 3, 7):
         Ranks(size).run(lambda comm: run_search(config, comm, BatchedFitness(config, data), tmp_path / str(comm.size)))
         assert outcome(tmp_path / str(size)) == outcome(tmp_path / "1")
+
+
+def test_a_leak_of_another_number_type_changes_no_bit():
+    fitness = BatchedFitness(batched(), small_data())
+    plain, typed = fitness.evaluate([CANDIDATES[0], {**CANDIDATES[0], "leak": np.float64(0.7)}])
+    assert bits(plain) == bits(typed)
+    settings = fitness.config.reservoir.model_copy(update={"leak": np.float64(0.7)})
+    x = small_data().x_val
+    expected = Reservoir(settings, x.shape[2], steps=x.shape[1]).drive(x.copy())
+    stacked = StackedReservoirs([Reservoir(settings, x.shape[2], steps=x.shape[1])], 2).drive(x.copy())
+    torch.testing.assert_close(stacked[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_sequences_of_unequal_length_are_refused():
