@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+
+import torch
 
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.config.choices import ENGINES
@@ -16,13 +19,20 @@ from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.parallel.synchronous import Synchronous
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agreed, ranks_by_value
+from rcdp_hpc.runtime.comm.gpus import gather_gpus, refuse_shared_gpus
+from rcdp_hpc.runtime.device import CPU
 from rcdp_hpc.runtime.user_code import load_choice
 
 log = logging.getLogger(__name__)
 
 
-def strategy_for(comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> Strategy:
+def strategy_for(
+    comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None, where: torch.device = CPU
+) -> Strategy:
     """Start the engine, and return the strategy of a training with it. Collective.
+
+    Before an engine sends anything, the ranks exchange hosts and GPUs through the communicator, and refuse to share a
+    GPU (`rcdp_hpc.runtime.comm.gpus`).
 
     Parameters
     ----------
@@ -31,18 +41,25 @@ def strategy_for(comm: Communicator, stall_seconds: int, settings: ParallelSecti
     stall_seconds : int
         Seconds to wait for a rank.
     settings : ParallelSection, optional
+    where : torch.device
+        The device of this rank's network.
 
     Raises
     ------
     InputError
-        On all ranks, if a rank cannot use the engine, or ranks have different settings, versions or numbers.
+        On all ranks, if a rank cannot use the engine, ranks share a GPU, or have different settings, versions or
+        numbers.
     """
     if comm.size == 1:
         return single_process()
     settings = settings or ParallelSection()
+    refuse_shared_gpus(gather_gpus(comm, where))
+    if where.type == "cuda":
+        # NCCL's errors have their cause in lines of this level only. It reads the variable when it starts.
+        os.environ.setdefault("NCCL_DEBUG", "WARN")
     engine, reason = choose_engine(comm, settings)
     check_versions(comm.allgather(engine.version()))
-    started = engine.start(comm, stall_seconds, settings)
+    started = engine.start(comm, stall_seconds, settings, where)
     log.info("%d ranks train with %s (%s)", comm.size, started.describe(), reason)
     return _strategy(settings)(started)
 

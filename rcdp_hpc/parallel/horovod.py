@@ -6,7 +6,7 @@ import os
 import time
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.parallel.ranks import RanksEngine
 from rcdp_hpc.runtime.comm.base import STEP_POLL_SECONDS, Communicator
+from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.comm.horovod import check_world, import_horovod, start_horovod
 from rcdp_hpc.runtime.comm.launch import detect
-from rcdp_hpc.runtime.device import device
+from rcdp_hpc.runtime.device import CPU
 
 
 class HorovodEngine(RanksEngine):
@@ -33,6 +34,8 @@ class HorovodEngine(RanksEngine):
         Seconds to wait for a rank.
     settings : ParallelSection, optional
         Compression and fusion of the gradients.
+    where : torch.device
+        The device of this rank's network.
 
     Raises
     ------
@@ -42,14 +45,31 @@ class HorovodEngine(RanksEngine):
 
     name = "Horovod"
 
-    def __init__(self, comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> None:
+    def __init__(
+        self,
+        comm: Communicator,
+        stall_seconds: int,
+        settings: ParallelSection | None = None,
+        where: torch.device = CPU,
+    ) -> None:
         super().__init__(comm, stall_seconds, settings)
         if self.settings.horovod.hierarchical:
-            _sum_within_nodes_first()
+            _sum_within_nodes_first(where)
         self.hvd: ModuleType = start_horovod(
             stall_seconds, self.settings.horovod.fusion_mib, self.settings.horovod.cycle_ms, comm
         )
         check_world(self.hvd, comm)
+
+    @classmethod
+    def start(
+        cls,
+        comm: Communicator,
+        stall_seconds: int,
+        settings: ParallelSection | None = None,
+        where: torch.device = CPU,
+    ) -> Self:
+        """Return the engine, started on all ranks. Collective."""
+        return agree(comm, lambda: cls(comm, stall_seconds, settings, where))
 
     @classmethod
     def obstacle(cls, comm: Communicator) -> str:
@@ -131,12 +151,12 @@ class HorovodEngine(RanksEngine):
                 deadline = time.monotonic() + self.stall_seconds
 
 
-def _sum_within_nodes_first() -> None:
+def _sum_within_nodes_first(where: torch.device) -> None:
     """Make Horovod sum within each node with NCCL first, then between nodes; must be called before Horovod starts."""
-    if device().type != "cuda":
+    if where.type != "cuda":
         raise InputError(
-            "parallel.horovod.hierarchical is for GPUs, and torch sees none here: Horovod sums within a node by NCCL "
-            "only. Set it to false."
+            "parallel.horovod.hierarchical is for GPUs, and this training uses none: Horovod sums within a node by "
+            "NCCL only. Set it to false."
         )
     hvd = import_horovod()
     if not hvd.nccl_built():

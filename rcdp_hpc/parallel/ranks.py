@@ -13,7 +13,7 @@ from torch import nn
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.parallel.base import Engine
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.device import CPU
 
 MPI_TYPES = (torch.float32, torch.float64, torch.int64)
 
@@ -52,7 +52,14 @@ class RanksEngine(Engine):
         """Return the version of the library, which must be the same on all ranks."""
 
     @classmethod
-    def start(cls, comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> Self:
+    @abstractmethod
+    def start(
+        cls,
+        comm: Communicator,
+        stall_seconds: int,
+        settings: ParallelSection | None = None,
+        where: torch.device = CPU,
+    ) -> Self:
         """Return the engine, started on all ranks. Collective.
 
         Parameters
@@ -63,13 +70,14 @@ class RanksEngine(Engine):
             Seconds to wait for a rank.
         settings : ParallelSection, optional
             How gradients are sent.
+        where : torch.device
+            The device of this rank's network.
 
         Raises
         ------
         InputError
             On all ranks, if it cannot start on one of them.
         """
-        return agree(comm, lambda: cls(comm, stall_seconds, settings))
 
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer to use for `model`, prepared so that `sum_gradients` can sum its gradients."""

@@ -15,7 +15,7 @@ from rcdp_hpc.parallel.ranks import RanksEngine
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.comm.torch_world import LIBRARY, TorchWorld, import_distributed, start_torch
-from rcdp_hpc.runtime.device import device
+from rcdp_hpc.runtime.device import CPU
 
 # Bytes of gradients in one message. Sending a part while the next one is copied saves little; one copy of very large
 # gradients in addition to the gradients would need much memory.
@@ -49,9 +49,15 @@ class TorchEngine(RanksEngine):
         self._weights: list[nn.Parameter] = []
 
     @classmethod
-    def start(cls, comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> Self:
+    def start(
+        cls,
+        comm: Communicator,
+        stall_seconds: int,
+        settings: ParallelSection | None = None,
+        where: torch.device = CPU,
+    ) -> Self:
         """Return the engine, started on all ranks. Collective."""
-        return cls(comm, stall_seconds, settings, start_torch(comm, stall_seconds, device()))
+        return cls(comm, stall_seconds, settings, start_torch(comm, stall_seconds, where))
 
     @classmethod
     def obstacle(cls, comm: Communicator) -> str:

@@ -13,6 +13,8 @@ from rcdp_hpc.runtime.comm.launch import detect, number_from_environment
 # For ranks whose launcher sets none: the first that is set counts.
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
+CPU = torch.device("cpu")
+
 
 def device() -> torch.device:
     """Return the GPU of this rank if torch sees any, otherwise the CPU."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -11,13 +12,15 @@ from rcdp_hpc.errors import EXIT_FAILED, EXIT_INTERRUPTED, RcdpError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.comm.launch import detect
-from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank, lost_rank_text
+from rcdp_hpc.runtime.comm.lost_ranks import engine_fault, is_lost_rank, lost_rank_text
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.signals import EndedBySignal
 from rcdp_hpc.runtime.text import Lines
 
 log = logging.getLogger(__name__)
+
+SECONDS_FOR_THE_CAUSE = 1.0
 
 
 def run_on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 600, quiet: bool = False) -> int:
@@ -66,9 +69,15 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         log.error("rank %d: %s", comm.rank, error)
         comm.abort(error.exit_code)
     except Exception as error:
+        fault = engine_fault(error)
+        if fault is not None:
+            log.error("rank %d of %d (host %s): %s", comm.rank, comm.size, socket.gethostname(), fault)
+            comm.abort(EXIT_FAILED)
         if is_lost_rank(error):
             if detect().elastic:
                 raise
+            # A rank whose engine failed reports that first: this rank has lost it, and would end the job.
+            time.sleep(SECONDS_FOR_THE_CAUSE)
             if comm.is_first_to_report():
                 log.error("%s", lost_rank_text(error, comm, stall_seconds))
             comm.abort(EXIT_FAILED)

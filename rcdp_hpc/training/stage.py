@@ -106,7 +106,7 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     run_on_root(comm, partial(check_teachers, config, shards, run))
     agree(comm, lambda: refuse_without_gpu(config, device()))
     set_up_device(device(), config)
-    parallel = strategy_for(comm, config.run.stall_seconds, config.parallel)
+    parallel = strategy_for(comm, config.run.stall_seconds, config.parallel, device())
     session.threads = _threads(config, comm, shards, saved)
     if saved is not None:
         _report_other_engine(saved, parallel.engine, comm.size)

@@ -165,10 +165,8 @@ def test_float16_is_refused_without_a_gpu():
 
 
 def test_hierarchical_sums_are_refused_without_a_gpu_and_if_horovod_has_no_nccl(monkeypatch):
-    monkeypatch.setattr(horovod, "device", lambda: torch.device("cpu"))
     with pytest.raises(InputError, match=r"for GPUs.*false"):
         HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))
-    monkeypatch.setattr(horovod, "device", lambda: torch.device("cuda", 0))
     monkeypatch.setattr(horovod, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
     with pytest.raises(InputError, match="needs Horovod with NCCL"):
-        HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))
+        HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}), torch.device("cuda", 0))

@@ -34,6 +34,8 @@ class Launcher(ABC):
         Whether the launcher kills its ranks, and drops their output, a moment after Ctrl-C or SIGTERM.
     port_text : str
         What the launcher itself opens, for the line ``network`` of ``rcdp doctor``.
+    ranks_option : str
+        How to start a number of ranks, ``{count}``, on each node; empty if nothing starts ranks.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Launcher(ABC):
     local_size_variable: str = ""
     kills_on_interrupt = False
     port_text = "the launcher listens"
+    ranks_option: str = ""
 
     @abstractmethod
     def detect(self, environ: Mapping[str, str]) -> Launch | None:

@@ -35,6 +35,7 @@ class OpenMPI(MPILauncher):
     local_size_variable = "OMPI_COMM_WORLD_LOCAL_SIZE"
     kills_on_interrupt = True
     port_text = "mpirun listens on all interfaces"
+    ranks_option = "mpirun --map-by ppr:{count}:node"
 
 
 class PMI(MPILauncher):
@@ -45,6 +46,7 @@ class PMI(MPILauncher):
     size_variable = "PMI_SIZE"
     local_rank_variable = "MPI_LOCALRANKID"
     local_size_variable = "MPI_LOCALNRANKS"
+    ranks_option = "mpiexec -ppn {count}"
 
 
 class Slurm(MPILauncher):
@@ -57,6 +59,7 @@ class Slurm(MPILauncher):
     rank_variable = "SLURM_PROCID"
     size_variable = "SLURM_STEP_NUM_TASKS"
     local_rank_variable = "SLURM_LOCALID"
+    ranks_option = "srun --ntasks-per-node={count} --gpus-per-node={count}"
 
 
 class HorovodrunGloo(Launcher):
@@ -69,6 +72,7 @@ class HorovodrunGloo(Launcher):
     size_variable = "HOROVOD_SIZE"
     local_rank_variable = "HOROVOD_LOCAL_RANK"
     port_text = "horovodrun listens on all interfaces"
+    ranks_option = "horovodrun with -H and {count} slots for each host"
 
     def detect(self, environ: Mapping[str, str]) -> Launch | None:
         """Return the launch if there is the address of horovodrun's store."""
@@ -89,6 +93,7 @@ class Torchrun(Launcher):
     local_rank_variable = "LOCAL_RANK"
     local_size_variable = "LOCAL_WORLD_SIZE"
     port_text = "torchrun listens on all interfaces"
+    ranks_option = "torchrun --nproc-per-node {count}"
     # Torchrun sets this variable in each of its ranks, and nothing else does.
     marker = "TORCHELASTIC_RUN_ID"
 

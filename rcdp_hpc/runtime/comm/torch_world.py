@@ -18,8 +18,9 @@ import torch
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import STEP_POLL_SECONDS, Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
+from rcdp_hpc.runtime.comm.gpus import gpu_of_rank
 from rcdp_hpc.runtime.comm.interfaces import GLOO_INTERFACE, Interface, agree_on_interface
-from rcdp_hpc.runtime.comm.lost_ranks import LostRankError, reason_of
+from rcdp_hpc.runtime.comm.lost_ranks import LostRankError, engine_fault, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,9 @@ class TorchWorld:
             for work in start(group, tensors):
                 self._await(work, asynchronous=group is self._gpu)
         except RuntimeError as error:
-            raise LostRankError(f"{LIBRARY} ({self.backend})", reason_of(error)) from error
+            backend = "NCCL" if group is self._gpu else "Gloo"
+            failure = LostRankError(f"{LIBRARY} ({backend})", reason_of(error))
+            raise engine_fault(failure) or failure from error
         if copied:
             for value, tensor in zip(values, tensors, strict=True):
                 value.copy_(tensor)
@@ -284,13 +287,10 @@ def _unconnected(interface: Interface, error: Exception, otherwise: str = _OTHER
 
 def _each_has_a_gpu(comm: Communicator, distributed: Any, device: torch.device) -> bool:
     """Return whether every rank has a GPU of its own, which NCCL needs, and NCCL is available. Collective."""
-    gpu = None
-    if device.type == "cuda" and distributed.is_nccl_available():
-        gpu = (socket.gethostname(), str(torch.cuda.get_device_properties(device).uuid))
-    gpus = comm.allgather(gpu)
+    gpus = comm.allgather(gpu_of_rank(device) if device.type == "cuda" and distributed.is_nccl_available() else None)
     found = None not in gpus and len(set(gpus)) == len(gpus)
     if device.type == "cuda" and not found and comm.is_root:
-        log.warning("the ranks have no GPU each, or no NCCL: sums go through host memory (Gloo), which is slower")
+        log.warning("torch has no NCCL, or a rank no GPU: sums go through host memory (Gloo), which is slower")
     return found
 
 
@@ -300,4 +300,4 @@ def _nccl_group(comm: Communicator, distributed: Any, store: Any, timeout: timed
     try:
         return distributed.ProcessGroupNCCL(distributed.PrefixStore("rcdp.gpu", store), comm.rank, comm.size, options)
     except RuntimeError as error:
-        raise InputError(f"NCCL cannot start: {error}. `rcdp doctor` shows what torch sees.") from None
+        raise InputError(f"NCCL cannot start: {reason_of(error)}. `rcdp doctor` shows what torch sees.") from None
