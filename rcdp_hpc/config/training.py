@@ -61,6 +61,11 @@ class TrainingSection(Section):
         description="bits of a weight of the trained network; 8 trains with weights that are rounded in each forward "
         "pass, and writes the rounded ones",
     )
+    graph: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether a GPU repeats a step from a recording (CUDA graph)",
+        json_schema_extra=RESUMABLE,
+    )
     tensorboard: bool = Field(
         False,
         description="also write the metrics for TensorBoard (needs the extra tensorboard)",

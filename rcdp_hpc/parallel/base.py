@@ -46,7 +46,9 @@ class Engine(ABC):
         return self.name
 
     @abstractmethod
-    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    def wrap(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
+    ) -> torch.optim.Optimizer:
         """Return the optimizer to use for `model`, prepared so that `sum_gradients` can sum its gradients.
 
         Gradients are summed, not averaged: each rank's loss is its share of the mean over the global batch, so the mean
@@ -57,6 +59,9 @@ class Engine(ABC):
         optimizer : torch.optim.Optimizer
             Updates the weights of `model`.
         model : torch.nn.Module
+        during_backward : bool
+            Whether sums may start in the backward pass. Otherwise `sum_gradients` alone communicates, so that the
+            backward pass can be recorded.
 
         Returns
         -------
@@ -152,8 +157,10 @@ class Strategy(ABC):
         return self
 
     @abstractmethod
-    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer that takes the steps of `model`."""
+    def wrap(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
+    ) -> torch.optim.Optimizer:
+        """Return the optimizer that takes the steps of `model`; parameters as `Engine.wrap`."""
 
     @abstractmethod
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:

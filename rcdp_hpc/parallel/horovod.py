@@ -53,6 +53,7 @@ class HorovodEngine(RanksEngine):
         where: torch.device = CPU,
     ) -> None:
         super().__init__(comm, stall_seconds, settings)
+        self.during_backward = True
         if self.settings.horovod.hierarchical:
             _sum_within_nodes_first(where)
         self.hvd: ModuleType = start_horovod(
@@ -89,12 +90,15 @@ class HorovodEngine(RanksEngine):
         """Return the versions of Horovod and of the torch that it was built for."""
         return f"Horovod {version('horovod')} on torch {torch.__version__}"
 
-    def _wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        """Return Horovod's optimizer, which wraps `optimizer`.
+    def _wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool) -> torch.optim.Optimizer:
+        """Return Horovod's optimizer, which wraps `optimizer` and sums in hooks of the backward pass.
 
         In deterministic mode all gradients form one group. With several groups, Horovod may fuse them, and therefore
         add them, in a different order in each run.
         """
+        self.during_backward = during_backward
+        if not during_backward:
+            return optimizer
         wrapped: torch.optim.Optimizer = self.hvd.DistributedOptimizer(
             optimizer,
             named_parameters=model.named_parameters(),
@@ -106,16 +110,32 @@ class HorovodEngine(RanksEngine):
 
     def expect_passes(self, optimizer: Any, count: int) -> None:
         """Make Horovod sum the gradients in the last of this number of backward passes."""
-        if optimizer.backward_passes_per_step != count:
+        if self.during_backward and optimizer.backward_passes_per_step != count:
             optimizer.set_backward_passes_per_step(count)
 
     def _sum_gradients(self, optimizer: Any) -> None:
+        if not self.during_backward:
+            self._sum_as_a_group()
+            return
         for handle, _ in optimizer._handles.values():
             self._await(handle)
         optimizer.synchronize()
 
+    def _sum_as_a_group(self) -> None:
+        """Sum all gradients in one group, in place, so that their order is the same in each run."""
+        gradients = self._gradients()
+        sent = [gradient.half() for gradient in gradients] if self.halved else gradients
+        handle = self.hvd.grouped_allreduce_async_(sent, op=self.hvd.Sum, name="rcdp.gradients")
+        self._await(handle)
+        self.hvd.synchronize(handle)
+        if self.halved:
+            torch._foreach_copy_(gradients, sent)
+
     def update(self, optimizer: Any) -> None:
         """Update the weights with the current gradients."""
+        if not self.during_backward:
+            optimizer.step()
+            return
         with optimizer.skip_synchronize():
             optimizer.step()
 

@@ -15,7 +15,9 @@ class OwnSteps(Strategy):
 
     syncs_gradients = False
 
-    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    def wrap(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
+    ) -> torch.optim.Optimizer:
         """Return the optimizer itself."""
         return optimizer
 

@@ -39,6 +39,7 @@ class RanksEngine(Engine):
         self.halved = self.settings.compression == "fp16"
         # To sum n bytes, each rank of a ring of R sends 2 (R - 1) / R n bytes.
         self.ring_factor = 2 * (comm.size - 1) / comm.size
+        self.weights: list[nn.Parameter] = []
         self.gradient_bytes = 0
 
     @classmethod
@@ -79,15 +80,25 @@ class RanksEngine(Engine):
             On all ranks, if it cannot start on one of them.
         """
 
-    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    def wrap(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
+    ) -> torch.optim.Optimizer:
         """Return the optimizer to use for `model`, prepared so that `sum_gradients` can sum its gradients."""
-        weights = [weights for weights in model.parameters() if weights.requires_grad]
-        self.gradient_bytes = sum(value.numel() * (2 if self.halved else value.element_size()) for value in weights)
-        return self._wrap(optimizer, model)
+        self.weights = [weights for weights in model.parameters() if weights.requires_grad]
+        sizes = [value.numel() * (2 if self.halved else value.element_size()) for value in self.weights]
+        self.gradient_bytes = sum(sizes)
+        return self._wrap(optimizer, model, during_backward)
 
-    @abstractmethod
-    def _wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer to use for `model`."""
+    def _gradients(self) -> list[torch.Tensor]:
+        """Return all gradients, zeros for weights that this rank's rows did not use: those of other ranks may have."""
+        for weights in self.weights:
+            if weights.grad is None:
+                weights.grad = torch.zeros_like(weights)
+        return [weights.grad for weights in self.weights if weights.grad is not None]
+
+    def _wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool) -> torch.optim.Optimizer:
+        """Return the optimizer to use for `model`: itself, unless sums start in the backward pass."""
+        return optimizer
 
     def sum_gradients(self, optimizer: Any) -> None:
         """Replace the gradients of this rank by their sums over ranks, and count the seconds."""

@@ -18,7 +18,9 @@ class SingleProcessEngine(Engine):
 
     name = "a single process"
 
-    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    def wrap(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
+    ) -> torch.optim.Optimizer:
         """Return the optimizer itself."""
         return optimizer
 

@@ -13,9 +13,11 @@ from rcdp_hpc.parallel.base import Strategy
 class Synchronous(Strategy):
     """Synchronous data parallelism: gradients and batch statistics are summed over all ranks in every step."""
 
-    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    def wrap(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
+    ) -> torch.optim.Optimizer:
         """Return the engine's optimizer, whose gradients it can sum."""
-        return self.engine.wrap(optimizer, model)
+        return self.engine.wrap(optimizer, model, during_backward)
 
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
         """Return the sum over all ranks."""

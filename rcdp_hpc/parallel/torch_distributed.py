@@ -46,7 +46,6 @@ class TorchEngine(RanksEngine):
     ) -> None:
         super().__init__(comm, stall_seconds, settings)
         self.world = world
-        self._weights: list[nn.Parameter] = []
 
     @classmethod
     def start(
@@ -79,23 +78,20 @@ class TorchEngine(RanksEngine):
         """Return the name of the engine with its backend."""
         return f"{self.name}, {self.world.backend}"
 
-    def _wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        self._weights = [weights for weights in model.parameters() if weights.requires_grad]
-        return optimizer
-
     def expect_passes(self, optimizer: Any, count: int) -> None:
         """Do nothing: gradients are summed after the last backward pass."""
 
     def _sum_gradients(self, optimizer: Any) -> None:
-        for bucket in buckets([_gradient(weights) for weights in self._weights], BUCKET_BYTES):
+        for bucket in buckets(self._gradients(), BUCKET_BYTES):
             dtype = torch.float16 if self.halved and bucket[0].is_floating_point() else bucket[0].dtype
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket]).to(dtype)
             if flat.nbytes <= MPI_BYTES and self._mpi_can_sum(flat):
                 flat = self._sum_by_mpi(flat)
             else:
                 self.world.sum_in_place([flat])
-            for gradient, total in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
-                gradient.copy_(total.view(gradient.shape))
+            totals = flat.split([gradient.numel() for gradient in bucket])
+            shaped = [total.view(gradient.shape) for total, gradient in zip(totals, bucket, strict=True)]
+            torch._foreach_copy_(bucket, shaped)
 
     def update(self, optimizer: Any) -> None:
         """Update the weights with the current gradients."""
@@ -124,13 +120,6 @@ class TorchEngine(RanksEngine):
     def close(self) -> None:
         """Close the connections, when every rank has called it."""
         self.world.close()
-
-
-def _gradient(weights: nn.Parameter) -> torch.Tensor:
-    """Return the gradient of weights, zeros if this rank's rows did not use them: those of other ranks may have."""
-    if weights.grad is None:
-        weights.grad = torch.zeros_like(weights)
-    return weights.grad
 
 
 def buckets(values: list[torch.Tensor], limit: int) -> list[list[torch.Tensor]]:

@@ -387,6 +387,14 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "training.graph",
+        (
+            Choice("auto", "on GPUs, if nothing in the step is a class of the user's own"),
+            Choice("on", "also with classes of the user's own, whose Python code then runs for the first steps only"),
+            Choice("off", "no; the host asks for each operation of each step"),
+        ),
+    ),
+    ChoiceTable(
         "training.weight_bits",
         (
             Choice(32, "float32"),

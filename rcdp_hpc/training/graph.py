@@ -1,0 +1,171 @@
+"""Recorded work of a device, which repeats with one launch instead of one for each torch call.
+
+A GPU computes most operations of a small network sooner than the host can ask for the next one. A CUDA graph is asked
+for once: the host records a piece of work, and from then on each repetition is one call. What is recorded reads and
+writes fixed tensors. Its Python code is not run again, so nothing in it may depend on the step but through tensors.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[], None]
+# Repetitions before the recording: kernels are chosen, and optimisers create their state, in the first ones.
+WARM_UPS = 3
+
+
+class Recorder(ABC):
+    """Records work of a device."""
+
+    @abstractmethod
+    def warm_up(self, work: Work) -> None:
+        """Run work as it is, where it is recorded later."""
+
+    @abstractmethod
+    def record(self, work: Work) -> Work:
+        """Return what repeats a piece of work, without running it now.
+
+        Raises
+        ------
+        RuntimeError
+            If it cannot be recorded, for example because it reads a value back.
+        """
+
+
+class CudaGraphs(Recorder):
+    """Records CUDA graphs.
+
+    All graphs of a recorder share their memory, so they are to be repeated in the order of their recording.
+
+    Parameters
+    ----------
+    device : torch.device
+        The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, work: Work) -> None:
+        """Run work on the stream of the recordings."""
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            work()
+        current.wait_stream(self.stream)
+
+    def record(self, work: Work) -> Work:
+        """Return what launches the graph of a piece of work; parameters and errors as `Recorder.record`."""
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, which fetch states or measure the GPU, may go on meanwhile.
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+            work()
+        replay: Work = graph.replay
+        return replay
+
+
+@dataclass
+class _Piece:
+    """A piece of work.
+
+    Attributes
+    ----------
+    key : hashable
+        What the recording depends on.
+    runs : int
+        Warm-ups so far.
+    repeat : callable, optional
+        Repeats the recording; None until there is one.
+    gradients : list of (torch.Tensor or None)
+        Gradients of the weights at the end of the recording, which each repetition writes.
+    """
+
+    key: Hashable
+    runs: int = 0
+    repeat: Work | None = None
+    gradients: list[torch.Tensor | None] = field(default_factory=list)
+
+
+class GraphRunner:
+    """Runs pieces of work: the first times as they are, then as recordings.
+
+    If a piece cannot be recorded, all of them run as they are from then on, with one warning that has the reason.
+
+    Parameters
+    ----------
+    recorder : Recorder, optional
+        None records nothing.
+    weights : sequence of torch.Tensor
+        The weights whose gradients pieces leave to one another. A repetition gives them the gradients of its recording,
+        which work that ran in between may have replaced.
+
+    Attributes
+    ----------
+    is_recorded : bool
+        Whether the last piece of work was repeated from a recording.
+    """
+
+    def __init__(self, recorder: Recorder | None, weights: Sequence[torch.Tensor] = ()) -> None:
+        self.recorder = recorder
+        self.weights = weights
+        self.is_recorded = False
+        self._pieces: dict[str, _Piece] = {}
+
+    def run(self, name: str, work: Work, key: Hashable = None) -> None:
+        """Run a piece of work once.
+
+        Parameters
+        ----------
+        name : str
+            Name of the piece, for the message if it cannot be recorded.
+        work : callable
+            The same work each time; it changes fixed tensors.
+        key : hashable
+            What a recording depends on besides tensors that stay in place. With another key than before, the work is
+            recorded again.
+        """
+        self.is_recorded = False
+        if self.recorder is None:
+            return work()
+        piece = self._pieces.get(name)
+        if piece is None or piece.key != key:
+            # Memory of the earlier recording is free before the next one needs its own.
+            self._pieces.pop(name, None)
+            piece = self._pieces[name] = _Piece(key, 0 if piece is None else piece.runs)
+        if piece.runs < WARM_UPS:
+            piece.runs += 1
+            return self.recorder.warm_up(work)
+        if piece.repeat is None and not self._record(self.recorder, name, work, piece):
+            return work()
+        self._repeat(piece)
+        return None
+
+    def _record(self, recorder: Recorder, name: str, work: Work, piece: _Piece) -> bool:
+        """Record a piece; return whether that succeeded."""
+        try:
+            piece.repeat = recorder.record(work)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            log.warning(
+                "%s cannot be recorded as a CUDA graph (training.graph), so steps take longer: %s", name, reason
+            )
+            self.recorder = None
+            self._pieces.clear()
+            return False
+        piece.gradients = [weights.grad for weights in self.weights]
+        return True
+
+    def _repeat(self, piece: _Piece) -> None:
+        for weights, gradient in zip(self.weights, piece.gradients, strict=True):
+            weights.grad = gradient
+        if piece.repeat is not None:
+            piece.repeat()
+        self.is_recorded = True

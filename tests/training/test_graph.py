@@ -1,0 +1,106 @@
+"""Recorded work: a recording of torch calls on the CPU stands for a CUDA graph."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from recorded_step import CallRecorder, ReadBackError, no_read_backs
+from torch import nn
+
+from rcdp_hpc.training.graph import WARM_UPS, GraphRunner
+
+
+class Toy:
+    """A step on fixed tensors, in two pieces."""
+
+    def __init__(self, recorder: CallRecorder | None) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.network = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.network.weight.copy_(torch.randn(2, 3, generator=generator))
+            self.network.bias.zero_()
+        self.rows = torch.zeros(4, 3)
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.1, capturable=False, fused=True)
+        self.runner = GraphRunner(recorder, list(self.network.parameters()))
+
+    def compute(self) -> None:
+        self.optimizer.zero_grad()
+        loss = self.network(self.rows).square().sum()
+        loss.backward()
+        self.loss += loss.detach()
+
+    def apply(self) -> None:
+        self.optimizer.step()
+
+    def step(self, number: int, key: object = None) -> None:
+        self.rows.copy_(torch.full((4, 3), float(number)))
+        self.runner.run("compute", self.compute, key)
+        for weights in self.network.parameters():
+            weights.grad.mul_(0.5)
+        self.runner.run("apply", self.apply, key)
+
+    def result(self) -> list[torch.Tensor]:
+        return [self.loss, *self.network.state_dict().values()]
+
+
+def test_recorded_pieces_give_the_bits_of_the_work_itself():
+    recorder = CallRecorder()
+    plain, recorded = Toy(None), Toy(recorder)
+    for number in range(WARM_UPS + 4):
+        if number == WARM_UPS + 2:
+            # As a shorter batch: it runs as it is, between two repetitions.
+            plain.compute(), plain.apply()
+            recorded.compute(), recorded.apply()
+        plain.step(number)
+        recorded.step(number)
+        assert recorded.runner.is_recorded == (number >= WARM_UPS)
+    assert (recorder.warm_ups, recorder.records, recorder.repeats) == (2 * WARM_UPS, 2, 8)
+    assert all(map(torch.equal, plain.result(), recorded.result()))
+
+
+def test_another_key_records_again():
+    recorder = CallRecorder()
+    plain, recorded = Toy(None), Toy(recorder)
+    for number in range(WARM_UPS + 4):
+        plain.step(number)
+        recorded.step(number, key=number // (WARM_UPS + 2))
+    assert (recorder.warm_ups, recorder.records) == (2 * WARM_UPS, 4)
+    assert all(map(torch.equal, plain.result(), recorded.result()))
+
+
+def test_what_cannot_be_recorded_runs_as_it_is_with_one_warning(caplog):
+    plain, recorded = Toy(None), Toy(CallRecorder())
+    compute = Toy.compute
+
+    def reading(self: Toy) -> None:
+        compute(self)
+        self.loss.mul_(1.0 if self.loss.item() >= 0 else 0.0)
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(Toy, "compute", reading)
+        for number in range(WARM_UPS + 3):
+            plain.step(number)
+            recorded.step(number)
+    assert not recorded.runner.is_recorded
+    assert all(map(torch.equal, plain.result(), recorded.result()))
+    assert len(caplog.records) == 1
+    assert "compute cannot be recorded" in caplog.text
+    assert "waits for the device" in caplog.text
+
+
+def test_values_that_are_read_raise_with_their_place():
+    values = torch.arange(3.0)
+    with no_read_backs():
+        values.add(1)
+        for read in (
+            lambda: float(values[0]),
+            lambda: values[values > 1],
+            lambda: values.nonzero(),
+            lambda: bool(torch.isfinite(values).all()),
+            lambda: torch.empty(2, device="meta").cpu(),
+        ):
+            with pytest.raises(ReadBackError, match=r"test_graph.py:\d+: .* waits for the device"):
+                read()
