@@ -44,6 +44,8 @@ def set_up_device(where: torch.device, config: Config) -> None:
     if config.parallel.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Filling each new tensor with NaN takes a launch of its own; no operation here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def refuse_without_gpu(config: Config, where: torch.device) -> None:
@@ -54,4 +56,9 @@ def refuse_without_gpu(config: Config, where: torch.device) -> None:
         raise InputError(
             "training.precision = 'fp16' is for GPUs, and torch sees none here: few CPUs multiply float16. Set it to "
             "'bf16', which needs no scaling, or to 'fp32'."
+        )
+    if config.training.graph == "on":
+        raise InputError(
+            "training.graph = 'on' is for GPUs, and this training runs on the CPU: CUDA graphs need a GPU. "
+            "Set it to 'auto'."
         )

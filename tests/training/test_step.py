@@ -164,6 +164,12 @@ def test_float16_is_refused_without_a_gpu():
         refuse_without_gpu(halved, torch.device("cpu"))
 
 
+def test_recorded_steps_are_refused_without_a_gpu():
+    refuse_without_gpu(config_of(training__graph="on"), torch.device("cuda", 0))
+    with pytest.raises(InputError, match=r"graph = 'on' is for GPUs.*'auto'"):
+        refuse_without_gpu(config_of(training__graph="on"), torch.device("cpu"))
+
+
 def test_hierarchical_sums_are_refused_without_a_gpu_and_if_horovod_has_no_nccl(monkeypatch):
     with pytest.raises(InputError, match=r"for GPUs.*false"):
         HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))
