@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.runtime.comm.base import Communicator
 
 if TYPE_CHECKING:
+    from rcdp_hpc.reservoir.device_sums import DeviceSums
     from rcdp_hpc.reservoir.ridge import RidgeReadout
 
 # Rows of a product.
@@ -33,8 +34,13 @@ SINGLE_ROWS = 8192
 CACHED_NUMBERS = 1 << 17
 # Columns of X'X that one bfloat16 product computes.
 PRODUCT_COLUMNS = 256
+# By the precision of the sums: a variance below this share of the mean square of a feature is a rounding error.
+LEAST_VARIANCE = {"single": 1e-6, "double": 1e-12}
+NOT_FINITE = "the ridge readout cannot be solved: the states are not finite"
 # Attributes with the sums except `xx`, of which only a triangle is computed.
 SUMS = ("xy", "x", "y", "yy", "total")
+
+Sums = TypeVar("Sums", "GramSums", "DeviceSums")
 
 
 class GramSums:
@@ -88,7 +94,7 @@ class GramSums:
         self.rows = 0
         self.precision = precision
         self.joined = joined
-        self._unit = None if largest is None else 2.0 ** (np.ceil(np.log2(largest)) - 52)
+        self._unit = unit_of(largest)
         self._pending: NDArray[Any] | None = None
         self._pending_outputs: tuple[Tensor, Tensor] | None = None
         self._pending_rows = 0
@@ -161,7 +167,7 @@ class GramSums:
         halves = single and roots is None and self.joined and features.dtype == torch.bfloat16
         halves = halves and bool((expected.bfloat16() == expected).all())
         if self._pending is None:
-            size = _padded(self._columns)
+            size = padded(self._columns)
             self._pending = np.zeros((size, size), np.float32 if single else np.float64, order="F")
         update = ssyrk if single else dsyrk
         for start in range(0, len(expected), ROWS_AT_ONCE):
@@ -190,7 +196,7 @@ class GramSums:
         width, ones = self.x.size, self._columns - 1
         if len(self._z) < len(features):
             dtype = torch.float32 if self.precision == "single" else torch.float64
-            self._z = torch.zeros(len(features), _padded(self._columns), dtype=dtype)
+            self._z = torch.zeros(len(features), padded(self._columns), dtype=dtype)
         z = self._z[: len(features)]
         z[:, :width] = features.detach()
         if self.joined:
@@ -208,6 +214,32 @@ class GramSums:
         crossed, squares = self._pending_outputs
         crossed.addmm_(z.T, y)
         squares += (y * y).sum(0)
+
+    def add_labelled(self, features: Tensor, labels: Tensor, class_weights: NDArray[np.float64] | None = None) -> None:
+        """Add a block of rows with one-hot targets.
+
+        Parameters
+        ----------
+        features : torch.Tensor, shape (rows, F)
+        labels : torch.Tensor, shape (rows,), int64
+            Class numbers.
+        class_weights : numpy.ndarray, shape (K,), optional
+            Weight of a row of each class.
+        """
+        numbers = labels.cpu().numpy()
+        weights = None if class_weights is None else class_weights[numbers]
+        self.add(features, torch.eye(self.y.size)[torch.from_numpy(numbers)], weights)
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """Return the sums of X², shape (F,)."""
+        return np.diag(self.xx)
+
+    def on_host(self) -> GramSums:
+        """Return these sums, which are in main memory."""
+        return self
+
+    def set_to(self, host: GramSums) -> None:
+        """Do nothing: `host` is what `on_host` returned."""
 
     def flush(self) -> None:
         """Add pending rows to the sums. Call it at the end of each group of rows that are always summed together."""
@@ -273,25 +305,28 @@ class GramSums:
         return float((squares - 2 * crossed).sum() / (self.count * self.y.size))
 
 
-def reduce_sums(sums: GramSums, comm: Communicator) -> GramSums:
+def reduce_sums(sums: Sums, comm: Communicator) -> Sums:
     """Add the sums of all ranks in place by one allreduce, with the same result on every rank. Collective.
 
-    If the sums have a bound (`largest`), the totals are the same bits for any number of ranks.
+    If the sums have a bound (`largest`), the totals are the same bits for any number of ranks. Sums on a device are
+    copied to the host for this, and back.
 
     Parameters
     ----------
-    sums : GramSums
+    sums : GramSums or DeviceSums
     comm : Communicator
 
     Returns
     -------
-    GramSums
+    GramSums or DeviceSums
         The argument.
     """
     sums.flush()
     if comm.size == 1:
         return sums
-    _unpack(sums, comm.allreduce(_packed(sums)))
+    host = sums.on_host()
+    _unpack(host, comm.allreduce(_packed(host)))
+    sums.set_to(host)
     return sums
 
 
@@ -332,7 +367,12 @@ def upper_blocks(size: int) -> Iterator[tuple[slice, slice]]:
         start = stop
 
 
-def _padded(columns: int) -> int:
+def unit_of(largest: float | None) -> float | None:
+    """Return the power of two of which sums up to `largest` are multiples with 52 bits; None without a bound."""
+    return None if largest is None else 2.0 ** float(np.ceil(np.log2(largest)) - 52)
+
+
+def padded(columns: int) -> int:
     """Return the number of columns rounded up so that every row starts at a cache line, which makes products faster."""
     return math.ceil(columns / 16) * 16
 
@@ -340,14 +380,14 @@ def _padded(columns: int) -> int:
 def _add_products(sums: NDArray[Any], z: Tensor) -> None:
     """Add Z'Z to the upper triangle, for a float32 Z whose numbers are exact in bfloat16."""
     into = torch.from_numpy(sums.T)
-    with _bfloat16_products():
+    with bfloat16_products():
         for start in range(0, len(sums), PRODUCT_COLUMNS):
             stop = min(start + PRODUCT_COLUMNS, len(sums))
             into[start:stop, :stop].addmm_(z[:, start:stop].T, z[:, :stop])
 
 
 @contextmanager
-def _bfloat16_products() -> Iterator[None]:
+def bfloat16_products() -> Iterator[None]:
     """Let oneDNN multiply float32 matrices as bfloat16 if the processor can."""
     setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = setting.fp32_precision

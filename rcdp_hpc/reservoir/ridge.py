@@ -20,12 +20,12 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE, GramSums, upper_blocks
-
-# By the precision of the sums: a variance below this share of the mean square of a feature is a rounding error.
-LEAST_VARIANCE = {"single": 1e-6, "double": 1e-12}
+from rcdp_hpc.reservoir.device_ridge import scores_of, solve_on_device
+from rcdp_hpc.reservoir.device_sums import DeviceSums
+from rcdp_hpc.reservoir.gram import LEAST_VARIANCE, NOT_FINITE, GramSums, upper_blocks
 
 
 def one_hot(labels: Any, classes: int) -> NDArray[np.float32]:
@@ -57,20 +57,26 @@ class RidgeReadout:
         -------
         numpy.ndarray, shape (N, outputs), float32
         """
-        features = torch.as_tensor(features)
-        weights = torch.from_numpy(self.weights).to(features.device, torch.float32)
-        intercept = torch.from_numpy(self.intercept).to(features.device, torch.float32)
+        return self.scores(torch.as_tensor(features)).cpu().numpy()
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the scores of `predict` on the device of the features."""
         with torch.inference_mode():
-            blocks = [torch.addmm(intercept, rows.float(), weights) for rows in features.split(ROWS_AT_ONCE)]
-            return torch.cat(blocks).cpu().numpy()
+            return self.placed(features.device)(features)
+
+    def placed(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return `scores` for features on a device, to which the weights are copied once."""
+        weights = torch.from_numpy(self.weights).to(device, torch.float32)
+        intercept = torch.from_numpy(self.intercept).to(device, torch.float32)
+        return lambda features: scores_of(features, weights, intercept)
 
 
-def solve(sums: GramSums, penalty: float) -> RidgeReadout:
-    """Solve the ridge regression by Cholesky.
+def solve(sums: GramSums | DeviceSums, penalty: float) -> RidgeReadout:
+    """Solve the ridge regression by Cholesky, on the device of the sums.
 
     Parameters
     ----------
-    sums : GramSums
+    sums : GramSums or DeviceSums
         Sums of at least one row; they stay unchanged.
     penalty : float
         alpha of the formula at the top of this module, per row.
@@ -84,17 +90,26 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     CandidateError
         If the sums are not finite, or not positive definite with this penalty.
     """
+    if isinstance(sums, DeviceSums):
+        solution = solve_on_device(sums, penalty)
+        if minor := int(solution.info):
+            raise _unsolvable(penalty, f"{minor}-th leading minor of the array is not positive definite")
+        return RidgeReadout(solution.weights.cpu().numpy(), solution.intercept.cpu().numpy())
     gram, inverse = standardised_gram(sums)
     gram[np.diag_indices_from(gram)] += penalty * sums.count
     try:
         factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
     except (np.linalg.LinAlgError, ValueError) as error:
-        raise CandidateError(
-            f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({error}): add a larger one to "
-            "readout.ridge_penalties, and check that the states are finite"
-        ) from None
+        raise _unsolvable(penalty, error) from None
     weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * crossed_sums(sums))
     return RidgeReadout(weights, (sums.y - sums.x @ weights) / sums.count)
+
+
+def _unsolvable(penalty: float, reason: object) -> CandidateError:
+    return CandidateError(
+        f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({reason}): add a larger one to "
+        "readout.ridge_penalties, and check that the states are finite"
+    )
 
 
 def scaled_error(fits: float, squares: float, targets: float) -> float:
@@ -215,7 +230,7 @@ def penalty_walk(penalties: Iterable[float]) -> Generator[float, float, float | 
 
 
 def score_moments(
-    sums: GramSums, readout: RidgeReadout, penalty: float
+    sums: GramSums | DeviceSums, readout: RidgeReadout, penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and the standard deviation of a readout's scores over the added rows, each of shape (K,).
 
@@ -224,7 +239,7 @@ def score_moments(
 
     Parameters
     ----------
-    sums : GramSums
+    sums : GramSums or DeviceSums
     readout : RidgeReadout
         The result of `solve` with this penalty.
     penalty : float
@@ -241,8 +256,8 @@ def score_moments(
     return sums.y / sums.count, np.sqrt(np.maximum(squares, 0) / sums.count)
 
 
-def _variances(sums: GramSums) -> NDArray[np.float64]:
-    return np.asarray(np.diag(sums.xx) / sums.count - np.square(sums.x / sums.count))
+def _variances(sums: GramSums | DeviceSums) -> NDArray[np.float64]:
+    return np.asarray(sums.diagonal() / sums.count - np.square(sums.x / sums.count))
 
 
 def standardised_gram(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -260,7 +275,7 @@ def standardised_gram(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.f
     sums.flush()
     variances, squares = _variances(sums), np.diag(sums.xx) / sums.count
     if not np.isfinite(variances).all():
-        raise CandidateError("the ridge readout cannot be solved: the states are not finite")
+        raise CandidateError(NOT_FINITE)
     varies = variances > LEAST_VARIANCE[sums.precision] * squares
     inverse = np.zeros(len(variances))
     inverse[varies] = 1 / np.sqrt(variances[varies])
@@ -271,6 +286,6 @@ def standardised_gram(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.f
     return gram, inverse
 
 
-def crossed_sums(sums: GramSums) -> NDArray[np.float64]:
+def crossed_sums(sums: GramSums | DeviceSums) -> NDArray[np.float64]:
     """Return Xc'Yc of the raw features, for sums that are flushed (`GramSums.flush`)."""
     return sums.xy - np.outer(sums.x, sums.y / sums.count)

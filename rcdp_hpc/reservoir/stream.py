@@ -8,13 +8,11 @@ from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.reservoir.activations import load_activation
-from rcdp_hpc.reservoir.gram import GramSums
-from rcdp_hpc.reservoir.ridge import one_hot
+from rcdp_hpc.reservoir.gram import Sums
 
 T = TypeVar("T")
 _END = object()
@@ -62,29 +60,24 @@ def ahead(items: Iterable[T]) -> Generator[T]:
 
 
 def sum_slabs(
-    sums: GramSums,
+    sums: Sums,
     slabs: Iterable[Iterable[tuple[Tensor, Tensor]]],
-    classes: int,
     class_weights: NDArray[np.float64] | None = None,
-) -> GramSums:
+) -> Sums:
     """Add blocks of (states, labels) to the sums, flushing at the end of each slab.
 
     Parameters
     ----------
-    sums : GramSums
+    sums : GramSums or DeviceSums
     slabs : iterable of iterables of (torch.Tensor, torch.Tensor)
         States (rows, features) and class numbers (rows,). Slabs and their blocks must not depend on the number of
         ranks; then the sums do not either.
-    classes : int
-        Number of classes.
     class_weights : numpy.ndarray, shape (classes,), optional
         Weight of a row of each class.
     """
     for slab in slabs:
         for states, labels in slab:
-            numbers = labels.cpu().numpy()
-            weights = None if class_weights is None else class_weights[numbers]
-            sums.add(states, torch.from_numpy(one_hot(numbers, classes)), weights)
+            sums.add_labelled(states, labels, class_weights)
         sums.flush()
     return sums
 

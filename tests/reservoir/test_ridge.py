@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir import ridge
+from rcdp_hpc.reservoir import device_ridge
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import solve_rows
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, score_moments, solve
@@ -151,7 +151,7 @@ def test_mean_squared_error_from_sums(problem):
 def test_prediction_does_not_depend_on_the_block(problem, monkeypatch):
     readout = RidgeReadout(np.ones((40, 2)), np.array([1.0, 2.0]))
     whole = readout.predict(problem[0])
-    monkeypatch.setattr(ridge, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(device_ridge, "ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(readout.predict(torch.from_numpy(problem[0])), whole, rtol=1e-5)
     assert whole.dtype == np.float32
 

@@ -46,7 +46,7 @@ def slabs_of(problem, numbers):
 def test_sums_are_the_same_bits_for_any_distribution_of_slabs(problem, precision, dealt):
     def sums_over(numbers):
         sums = GramSums(30, 4, precision, bound_of_sums("tanh", 600))
-        return sum_slabs(sums, slabs_of(problem, numbers), 4)
+        return sum_slabs(sums, slabs_of(problem, numbers))
 
     whole = sums_over(range(6))
     first, second, last = map(sums_over, dealt)
@@ -62,7 +62,7 @@ def test_rounded_sums_agree_with_the_sums(problem, precision):
     x, y = problem
     plain = GramSums(30, 4)
     plain.add(x, one_hot(y, 4))
-    rounded = sum_slabs(GramSums(30, 4, precision, 600.0), slabs_of(problem, range(6)), 4)
+    rounded = sum_slabs(GramSums(30, 4, precision, 600.0), slabs_of(problem, range(6)))
     for name in NAMES:
         tolerance = 1e-8 if precision == "double" else 1e-3
         np.testing.assert_allclose(getattr(rounded, name), getattr(plain, name), atol=tolerance)
@@ -112,7 +112,7 @@ def test_a_row_of_weight_n_counts_as_n_rows(problem, precision):
     x, y = problem
     class_weights = np.array([1.0, 3.0, 2.0, 1.0])
     times = class_weights[y.numpy()].astype(int)
-    weighted = sum_slabs(GramSums(30, 4, precision, 1200.0), slabs_of(problem, range(6)), 4, class_weights)
+    weighted = sum_slabs(GramSums(30, 4, precision, 1200.0), slabs_of(problem, range(6)), class_weights)
     repeated = GramSums(30, 4)
     repeated.add(x.repeat_interleave(torch.from_numpy(times), 0), one_hot(np.repeat(y.numpy(), times), 4))
     assert weighted.rows == 600
@@ -128,7 +128,7 @@ def test_a_row_of_weight_n_counts_as_n_rows(problem, precision):
 
 
 def test_sums_that_are_cleared_are_empty(problem):
-    sums = sum_slabs(GramSums(30, 4, "single", 600.0), slabs_of(problem, range(6)), 4)
+    sums = sum_slabs(GramSums(30, 4, "single", 600.0), slabs_of(problem, range(6)))
     sums.clear()
     assert sums.rows == 0
     assert all(not getattr(sums, name).any() for name in NAMES)

@@ -195,7 +195,7 @@ class _Elimination:
         return sums
 
     def _add(self, sums: GramSums, partitions: Iterable[Blocks]) -> None:
-        agree(self.comm, lambda: sum_slabs(sums, partitions, self.source.classes, self.weights))
+        agree(self.comm, lambda: sum_slabs(sums, partitions, self.weights))
         reduce_sums(sums, self.comm)
 
     def curve(self, groups: NDArray[np.int64] | None) -> SizeCurve:

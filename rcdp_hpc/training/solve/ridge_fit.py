@@ -338,7 +338,7 @@ def _by_validation(
     if bound is not None and weights is not None:
         bound *= max(1.0, float(weights.max()))
     sums = agree(comm, lambda: GramSums(source.width, source.classes, config.readout.ridge_precision, bound))
-    agree(comm, lambda: sum_slabs(sums, source.partitions(), source.classes, weights))
+    agree(comm, lambda: sum_slabs(sums, source.partitions(), weights))
     reduce_sums(sums, comm)
     summed_at = time.perf_counter()
     validation = _Validation(source, weights)
@@ -357,7 +357,7 @@ def _by_validation(
         # Rank 0 has the sums of all ranks; the other ranks start from 0 and add their validation rows.
         if not comm.is_root:
             sums.clear()
-        agree(comm, lambda: sum_slabs(sums, validation.partitions(), source.classes, weights))
+        agree(comm, lambda: sum_slabs(sums, validation.partitions(), weights))
         reduce_sums(sums, comm)
     readout = solve(sums, penalty)
     log.log(
