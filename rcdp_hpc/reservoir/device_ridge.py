@@ -80,9 +80,7 @@ def standardised(lower: Tensor, x: Tensor, count: Tensor, precision: Literal["do
     return Standardised(gram, inverse, variances.isfinite().all(-1))
 
 
-def solved(
-    problem: Standardised, xy: Tensor, x: Tensor, y: Tensor, count: Tensor, penalty: float | Tensor
-) -> Solved:
+def solved(problem: Standardised, xy: Tensor, x: Tensor, y: Tensor, count: Tensor, penalty: float | Tensor) -> Solved:
     """Solve by Cholesky, as `rcdp_hpc.reservoir.ridge.solve`.
 
     Parameters
