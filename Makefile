@@ -19,10 +19,11 @@ export PATH := $(RCDP_VENV)/bin:$(PATH)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
-.PHONY: help setup demo test test-without-horovod test-slurm campaign lint type docs format clean
+.PHONY: help setup wheelhouse demo test test-without-horovod test-slurm campaign lint type docs format clean
 
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
+	@echo 'make wheelhouse  download what setup installs, for nodes without a network (docs/install.md)'
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
 	@echo 'make test    lint, types, tests, the tests that start real MPI ranks, and injected faults for 75 s'
 	@echo 'make test-without-horovod  the part of it that runs after RCDP_HOROVOD=0 make setup'
@@ -36,6 +37,9 @@ help:
 
 setup:
 	@$(PYTHON) tools/bootstrap.py
+
+wheelhouse:
+	@$(PYTHON) tools/wheelhouse.py
 
 # Removes an earlier demo, which would otherwise be resumed.
 demo: setup

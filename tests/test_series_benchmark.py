@@ -16,7 +16,7 @@ QUICK = "rcdp reservoir.nodes=30 search.generations=0"
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def program():
     """Return the program that makes the table of docs/series.md."""
     spec = importlib.util.spec_from_file_location("series", REPOSITORY / "benchmarks" / "series.py")
     program = importlib.util.module_from_spec(spec)
@@ -53,21 +53,21 @@ def cells(text, first):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_run_with_defaults_is_measured_once(benchmark, tmp_path, capsys, monkeypatch):
+def test_a_run_with_defaults_is_measured_once(program, tmp_path, capsys, monkeypatch):
     write_set(tmp_path / "sets/Waves", "Waves")
     arguments = [str(tmp_path / "sets"), "--results", str(tmp_path / "kept.jsonl"), "--seeds", "1", "--methods", QUICK]
-    benchmark.main(arguments)
+    program.main(arguments)
     printed = capsys.readouterr().out
     (kept,) = map(json.loads, (tmp_path / "kept.jsonl").read_text().splitlines())
     assert kept["accuracy"] == kept["balanced"] == 1
     assert kept["cpu"] > 0.1
     assert cells(printed, "Waves")[1].startswith("100.0 / 100.0, ")
-    monkeypatch.setattr(benchmark, "measure", None)
-    benchmark.main(arguments)
+    monkeypatch.setattr(program, "measure", None)
+    program.main(arguments)
     assert capsys.readouterr().out == printed
 
 
-def test_sets_of_folders_and_archives(benchmark, tmp_path):
+def test_sets_of_folders_and_archives(program, tmp_path):
     write_set(tmp_path / "a/Waves", "Waves")
     write_set(tmp_path / "a/Waves", "Waves_eq")
     write_set(tmp_path / "a/Amounts", "Amounts", labels="false")
@@ -75,18 +75,18 @@ def test_sets_of_folders_and_archives(benchmark, tmp_path):
     write_set(tmp_path / "b/again", "Waves")
     with tarfile.open(tmp_path / "b.tar.xz", "w:xz") as archive:
         archive.add(tmp_path / "b", "b")
-    found = benchmark.find_sets([str(tmp_path / "a"), str(tmp_path / "b.tar.xz")], tmp_path / "unpacked")
+    found = program.find_sets([str(tmp_path / "a"), str(tmp_path / "b.tar.xz")], tmp_path / "unpacked")
     assert list(found) == ["Others", "Waves"]
     assert found["Waves"] == tmp_path / "a/Waves"
     assert (found["Others"] / "Others_TEST.ts").exists()
 
 
-def test_no_sets(benchmark, tmp_path):
+def test_no_sets(program, tmp_path):
     with pytest.raises(SystemExit, match="class labels"):
-        benchmark.find_sets([str(tmp_path)], tmp_path)
+        program.find_sets([str(tmp_path)], tmp_path)
 
 
-def test_the_summary(benchmark, tmp_path, capsys):
+def test_the_summary(program, tmp_path, capsys):
     for name in ("A", "B"):
         write_set(tmp_path / "sets" / name, name)
     kept = tmp_path / "kept.jsonl"
@@ -97,7 +97,7 @@ def test_the_summary(benchmark, tmp_path, capsys):
         dtw={"A": ([0.6], 1.0), "B": ([0.7], 1.0)},
     )
     methods = ["rcdp", "minirocket", "dtw"]
-    benchmark.main([str(tmp_path / "sets"), "--results", str(kept), "--seeds", "2", "--methods", *methods])
+    program.main([str(tmp_path / "sets"), "--results", str(kept), "--seeds", "2", "--methods", *methods])
     printed = capsys.readouterr().out
     assert cells(printed, "A")[1:] == ["90.0 / 90.0, 4.0 s", "90.0 / 90.0, 2.0 s", "60.0 / 60.0, 1.0 s"]
     # Ranks: 1.5 and 3 of rcdp, 1.5 and 1.5 of MiniRocket, 3 and 1.5 of DTW.
@@ -106,7 +106,7 @@ def test_the_summary(benchmark, tmp_path, capsys):
     assert cells(printed, "dtw")[1:] == ["2", "65.00", "65.00", "2.25", "1.0", "1", "A (-30.0)", "0.71, 0.67"]
 
 
-def test_what_is_missing_is_said_and_does_not_count(benchmark, tmp_path, capsys):
+def test_what_is_missing_is_said_and_does_not_count(program, tmp_path, capsys):
     for name in ("A", "B"):
         write_set(tmp_path / "sets" / name, name)
     kept = tmp_path / "kept.jsonl"
@@ -115,27 +115,27 @@ def test_what_is_missing_is_said_and_does_not_count(benchmark, tmp_path, capsys)
         file.write(json.dumps({"method": "rcdp", "set": "B", "seed": 1, "missing": "exit code 2", "cpu": 1.0}) + "\n")
     # The set that failed by the first seed is not measured by the second.
     arguments = [str(tmp_path / "sets"), "--results", str(kept), "--seeds", "2", "--methods", "rcdp", "minirocket"]
-    benchmark.main(arguments)
+    program.main(arguments)
     printed = capsys.readouterr().out
     assert cells(printed, "B")[1] == "-"
     assert cells(printed, "rcdp")[1:3] == ["1", "80.00"]
     assert "missing: rcdp, B, seed 1: exit code 2" in printed
 
 
-def test_processes_are_limited_and_their_children_counted(benchmark):
-    code, seconds, _ = benchmark.run_limited([sys.executable, "-c", "while True: pass"], 1)
+def test_processes_are_limited_and_their_children_counted(program):
+    code, seconds, _ = program.run_limited([sys.executable, "-c", "while True: pass"], 1)
     assert code != 0
     # The kernel enforces the limit by its own count, which may be ahead of the exact one by some ticks.
     assert seconds >= 0.5
-    assert "more than 1 CPU" in benchmark._outcome(code, seconds, "", 1, dict)["missing"]
+    assert "more than 1 CPU" in program._outcome(code, seconds, "", 1, dict)["missing"]
     busy = "import time\nwhile time.process_time() < 0.5: pass"
     child = f"import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', {busy!r}])"
-    code, seconds, output = benchmark.run_limited([sys.executable, "-c", child], 20)
+    code, seconds, output = program.run_limited([sys.executable, "-c", child], 20)
     assert (code, output) == (0, "begun\n")
     assert seconds >= 0.5
 
 
-def test_rivals_need_their_interpreter(benchmark, tmp_path):
+def test_rivals_need_their_interpreter(program, tmp_path):
     write_set(tmp_path / "Waves", "Waves")
     with pytest.raises(SystemExit, match="--rivals-python"):
-        benchmark.main([str(tmp_path), "--results", str(tmp_path / "kept.jsonl"), "--methods", "minirocket"])
+        program.main([str(tmp_path), "--results", str(tmp_path / "kept.jsonl"), "--methods", "minirocket"])

@@ -40,11 +40,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import horovod_choice
+import site_torch
+import wheelhouse
 from horovod_choice import Omission
+from site_torch import SiteTorch
 
 ROOT = Path(__file__).resolve().parent.parent
 HOROVOD = "horovod==0.28.1"
-INPUT_FILES = ("setup.cfg", "pyproject.toml", "constraints.txt", "tools/bootstrap.py", "tools/horovod_choice.py")
+INPUT_FILES = (
+    *("setup.cfg", "pyproject.toml", "constraints.txt"),
+    *("tools/bootstrap.py", "tools/horovod_choice.py", "tools/site_torch.py", "tools/wheelhouse.py"),
+)
 LOG_TAIL_LINES = 15
 MAX_BUILD_JOBS = 8  # a login node is shared
 CHECK_TIMEOUT_S = 180
@@ -145,6 +151,7 @@ PIP_OVERRIDES = {
 }
 # Settings that a site may need, but that may also be the reason why pip finds no package.
 RESTRICTING = ("PIP_NO_INDEX", "PIP_ONLY_BINARY", "PIP_NO_BINARY", "PIP_CONSTRAINT")
+NOT_FOUND = r"from versions: none|No matching distribution|ResolutionImpossible"
 
 # (pattern in the log of a failed step, what to do). The first match counts.
 HINTS = (
@@ -229,6 +236,9 @@ class Setup:
     environ: dict[str, str]
     # Child processes inherit the lock: after a kill -9 the next setup waits for a pip that is still running.
     lock: tuple[int, ...] = ()
+    # The torch of the site, if it is used; and the folder that pip reads instead of an index.
+    torch: SiteTorch | None = None
+    wheelhouse: Path | None = None
     # Whether this environment gets Horovod, and whether the setup stops if it cannot be built.
     horovod: bool = True
     horovod_required: bool = False
@@ -307,12 +317,31 @@ class Setup:
 
     def pip(self, *args: str | Path, **variables: str) -> str:
         """Run pip of the environment with the version constraints of constraints.txt."""
-        constraints = () if args[0] == "uninstall" else ("-c", ROOT / "constraints.txt")
+        constraints = () if args[0] == "uninstall" else ("-c", self.constraints())
         try:
             return self.run(self.python, "-m", "pip", *args, *constraints, **variables)
         except StepError as error:
             log = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
-            raise StepError(str(error), error.hint or hint_of_settings(self.environ, log)) from error
+            raise StepError(str(error), error.hint or self.hint_of_index(log)) from error
+
+    def constraints(self) -> Path:
+        """Return the file with version constraints: constraints.txt, or a copy with the torch of the site."""
+        pins = ROOT / "constraints.txt"
+        if self.torch is None:
+            return pins
+        copy = self.stamps / "constraints.txt"
+        lines = site_torch.constraints(pins.read_text(encoding="utf-8").splitlines(), self.torch)
+        write_atomically(copy, "\n".join(lines) + "\n")
+        return copy
+
+    def hint_of_index(self, log_text: str) -> str:
+        """Return what to do if pip found no package; "" if that is not what failed."""
+        if self.wheelhouse and re.search(NOT_FOUND, log_text):
+            return (
+                f"{self.wheelhouse} lacks a package. Run make wheelhouse again on a node with a network, with the same "
+                "variables, or remove the folder"
+            )
+        return hint_of_settings(self.environ, log_text)
 
 
 def pip_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -329,7 +358,7 @@ def pip_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[st
 def hint_of_settings(environ: Mapping[str, str], log_text: str) -> str:
     """Return a hint on the user's settings if they may be the reason why pip found no package; otherwise ""."""
     restricting = [f"{name}={environ[name]}" for name in RESTRICTING if environ.get(name)]
-    if not restricting or not re.search(r"from versions: none|No matching distribution|ResolutionImpossible", log_text):
+    if not restricting or not re.search(NOT_FOUND, log_text):
         return ""
     names = " ".join(setting.partition("=")[0] for setting in restricting)
     return f"pip was restricted by {', '.join(restricting)} of your environment. Try without: unset {names}; make setup"
@@ -508,13 +537,14 @@ def build_inputs(environ: Mapping[str, str], path: str, mpi: Mpi, nvcc: str) -> 
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def inputs_key(mpi: Mpi, nvcc: str, root: Path = ROOT) -> str:
+def inputs_key(mpi: Mpi, nvcc: str, root: Path = ROOT, torch: SiteTorch | None = None) -> str:
     """Return a hash of all inputs of the setup."""
     digest = hashlib.sha256()
     for name in INPUT_FILES:
         digest.update((root / name).read_bytes() + b"\0")
     for text in (sys.version, sys.base_prefix, mpi.kind, mpi.mpicxx, mpi.version, nvcc, cuda_version(nvcc)):
         digest.update(text.encode() + b"\0")
+    digest.update(repr(torch).encode() if torch else b"")
     return digest.hexdigest()
 
 
@@ -689,8 +719,28 @@ def site_library(setup: Setup) -> str:
     return found.group(1) if found else ""
 
 
+def link_torch(setup: Setup, torch: SiteTorch) -> str:
+    """Make the torch of the site visible in the environment, and install NumPy."""
+    if list(setup.venv.glob("lib/python*/site-packages/torch-*.dist-info")):
+        setup.pip("uninstall", "-y", "torch")
+    link = site_torch.link_file(setup.venv)
+    if link is None:
+        raise StepError(f"{setup.venv} has no folder for packages", "remove it and run make setup again")
+    write_atomically(link, site_torch.link_text(torch))
+    setup.pip("install", "numpy")
+    version, cuda = torch_build(setup)
+    if version != torch.version:
+        raise StepError(f"the environment imports torch {version} instead of the site's {torch.version}")
+    return f"the site's torch {version}, " + (f"CUDA {cuda}" if cuda else "CPU only")
+
+
 def install_torch(setup: Setup) -> str:
-    """Install torch and NumPy."""
+    """Install torch and NumPy, or use the torch of the site."""
+    if setup.torch is not None:
+        return link_torch(setup, setup.torch)
+    link = site_torch.link_file(setup.venv)
+    if link is not None:
+        link.unlink(missing_ok=True)
     setup.pip("install", "torch", "numpy")
     try:
         version, cuda = torch_build(setup)
@@ -821,7 +871,8 @@ def torch_nccl(setup: Setup, folder: Path) -> dict[str, str]:
     """Return variables that make Horovod use the same NCCL as torch."""
     if any(setup.environ.get(name) for name in ("HOROVOD_NCCL_HOME", "HOROVOD_NCCL_LIB")):
         return {}
-    home = next(iter(setup.venv.glob("lib/python*/site-packages/nvidia/nccl")), None)
+    packages = [*setup.venv.glob("lib/python*/site-packages"), *map(Path, setup.torch.folders if setup.torch else ())]
+    home = next((folder for folder in (each / "nvidia" / "nccl" for each in packages) if folder.is_dir()), None)
     if home is None:
         return {}
     # The build looks for libnccl.so, which the NCCL wheel does not have.
@@ -851,7 +902,14 @@ def install_package(setup: Setup) -> str:
     """Install this package."""
     # --no-build-isolation uses the tools of the build-tools step instead of another download.
     extras = ("horovod" if setup.horovod else "torch", "report", "sources", "tensorboard", "export", "dev", "docs")
-    setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[{','.join(extras)}]")
+    if setup.torch is None:
+        setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[{','.join(extras)}]")
+    else:
+        # pip takes the torch of a vendor's image, such as 2.11.0a0+nv, for older than 2.11 and would replace it.
+        # Horovod is installed; its name brings what it requires.
+        horovod = (HOROVOD, "setuptools") if setup.horovod else ()
+        setup.pip("install", *wheelhouse.requirements(with_torch=False), *horovod)
+        setup.pip("install", "--no-build-isolation", "--no-deps", "-e", ROOT)
     return f"editable, with the extras {', '.join(extras)}"
 
 
@@ -1027,11 +1085,16 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
         return 1
     try:
         mpi = find_mpi(path, environ.get("RCDP_MPI", ""))
-    except StepError as error:
+        torch = find_torch(environ)
+        wheels = wheelhouse.find(environ)
+    except (StepError, site_torch.SiteTorchError) as error:
         print(f"setup: {error}: {error.hint}", file=sys.stderr)
         return 1
+    except (ValueError, wheelhouse.WheelhouseError) as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
     nvcc = find_nvcc(path, environ)
-    key = inputs_key(mpi, nvcc)
+    key = inputs_key(mpi, nvcc, torch=torch)
 
     def inputs() -> str:
         return build_inputs(environ, path, mpi, nvcc)
@@ -1048,9 +1111,28 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
         if left_out:
             print(f"setup: ignoring {', '.join(left_out)} of your environment, to install in {venv}", flush=True)
         cache = writable_cache(cache_root(environ))
-        setup = Setup(venv, cache, mpi, nvcc, step_environment(environ, venv, path), lock=(lock,))
+        setup = Setup(venv, cache, mpi, nvcc, step_environment(environ, venv, path), (lock,), torch, wheels)
+        if wheels is not None:
+            use_wheelhouse(setup, wheels)
         decide_on_horovod(setup, request, inputs)
         return run_steps(setup, key)
+
+
+def find_torch(environ: Mapping[str, str]) -> SiteTorch | None:
+    """Return the torch of the site if the user asks for it."""
+    if not site_torch.is_requested(environ):
+        return None
+    return site_torch.find(getattr(sys, "_base_executable", sys.executable), environ)
+
+
+def use_wheelhouse(setup: Setup, folder: Path) -> None:
+    """Let pip read a folder and no index, and take over its compiled wheels."""
+    print(f"setup: packages come from {folder}", flush=True)
+    setup.environ |= wheelhouse.pip_settings(folder)
+    if setup.cache is None:
+        setup.cache = folder / wheelhouse.COMPILED
+    else:
+        wheelhouse.copy_compiled(folder / wheelhouse.COMPILED, setup.cache)
 
 
 def is_complete(venv: Path, request: str, inputs: Callable[[], str], key: str) -> bool:

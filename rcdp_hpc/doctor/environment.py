@@ -109,6 +109,12 @@ def _notes(facts: Facts) -> list[str]:
             "torch sees GPUs, but Horovod was built without NCCL: load the site's CUDA toolkit (nvcc on the PATH), "
             "then run make setup again"
         )
+    if torch.get("nccl", {}).get("error"):
+        notes.append(
+            f"NCCL cannot sum over the GPUs of this machine ({torch['nccl']['error']}), so trainings on several of "
+            "them fail: NCCL_DEBUG=INFO rcdp doctor --json shows its messages; check the driver, and the network "
+            "interface that NCCL_SOCKET_IFNAME names"
+        )
     if "error" in facts["mpirun"] and "error" in facts["slurm"] and "error" not in facts["mpi"]:
         notes.append("neither mpirun nor srun is on the PATH: load the site's MPI module to start several ranks")
     if facts["slurm"].get("version") and not any(name.startswith("pmi") for name in facts["slurm"]["mpi"]):

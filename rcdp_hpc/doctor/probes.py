@@ -23,6 +23,7 @@ CORE_PACKAGES = {
     "threadpoolctl": "threadpoolctl",
 }
 MATMUL_SIZES = {"cpu": 1024, "cuda": 4096}
+CALLS = 2000
 
 
 def _probe_packages() -> Facts:
@@ -62,7 +63,43 @@ def _probe_torch() -> Facts:
             "fp32_gflops": _matmul_speed(device, torch.float32),
             "bf16_gflops": _matmul_speed(device, torch.bfloat16),
         },
+        "calls_per_second": _calls_per_second(device),
+        "nccl": _sum_over_gpus(len(gpus)) if gpus else {},
     }
+
+
+def _calls_per_second(device: str) -> int:
+    """Return how many operations on a small tensor this process starts per second.
+
+    A step of a small network is limited by this number, not by the speed of the device.
+    """
+    import torch
+
+    values = torch.zeros(16, device=device)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(CALLS):
+            values.add_(1.0)
+        best = min(best, time.perf_counter() - start)
+    return round(CALLS / best)
+
+
+def _sum_over_gpus(count: int) -> Facts:
+    """Sum once over all GPUs of this process with NCCL, as trainings on several GPUs do."""
+    import torch
+
+    try:
+        from torch.cuda import nccl
+
+        ones = [torch.ones(4, device=f"cuda:{index}") for index in range(count)]
+        nccl.all_reduce(ones)
+        sums = {float(value) for one in ones for value in one.cpu()}
+        if sums != {float(count)}:
+            raise RuntimeError(f"the sum of {count} ones is {sorted(sums)}")
+        return {"version": ".".join(map(str, nccl.version()))}
+    except Exception as error:  # whatever a driver or a library raises is the result
+        return {"error": short_message(error)}
 
 
 def _matmul_speed(device: str, dtype: Any) -> float:

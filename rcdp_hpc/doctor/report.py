@@ -78,9 +78,9 @@ def _horovod_line(result: Facts) -> str:
 
 def _torch_line(result: Facts) -> str:
     build = f"CUDA {result['cuda']}" if result.get("cuda") else "CPU build"
-    return _line(
-        result, "{version}, " + build + f", {result.get('threads')} thread" + "s" * (result.get("threads") != 1)
-    )
+    threads = f"{result.get('threads')} thread" + "s" * (result.get("threads") != 1)
+    calls = f"{result.get('calls_per_second', 0):,} calls a second"
+    return _line(result, "{version}, " + f"{build}, {threads}, {calls}")
 
 
 def _speed_line(result: Facts) -> str:
@@ -89,17 +89,28 @@ def _speed_line(result: Facts) -> str:
     speed = result["matmul"]
     ratio = speed["bf16_gflops"] / speed["fp32_gflops"]
     gain = f"{ratio:.1f} times as fast" if ratio >= 1.1 else f"no gain ({ratio:.2f} times): keep fp32"
-    return (
-        f"{speed['bf16_gflops']:.0f} GFLOP/s, fp32 {speed['fp32_gflops']:.0f} GFLOP/s on the {speed['device']}: {gain}"
-    )
+    bf16, fp32 = _flops(speed["bf16_gflops"]), _flops(speed["fp32_gflops"])
+    return f"{bf16}, fp32 {fp32} on the {'CPU' if speed['device'] == 'cpu' else 'GPU'}: {gain}"
+
+
+def _flops(gflops: float) -> str:
+    return f"{gflops:.0f} GFLOP/s" if gflops < 1000 else f"{gflops / 1000:.3g} TFLOP/s"
 
 
 def _gpu_line(facts: Facts) -> str:
     seen = facts["torch"].get("gpus") or []
     if seen:
-        return f"{len(seen)}: {', '.join(dict.fromkeys(seen))}"
+        return f"{len(seen)}: {', '.join(dict.fromkeys(seen))}{_nccl(facts['torch'].get('nccl') or {})}"
     names = facts["gpu_driver"]
     return f"{len(names)} ({', '.join(dict.fromkeys(names))}), but torch cannot use them" if names else "none"
+
+
+def _nccl(result: Facts) -> str:
+    if not result:
+        return ""
+    return (
+        f"; NCCL cannot sum: {result['error']}" if "error" in result else f"; NCCL {result['version']} sums over them"
+    )
 
 
 def _slurm_line(result: Facts) -> str:

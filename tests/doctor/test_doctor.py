@@ -22,6 +22,8 @@ FOUND = {
         "threads": 2,
         "gpus": [],
         "matmul": {"device": "cpu", "fp32_gflops": 100.0, "bf16_gflops": 400.0},
+        "calls_per_second": 412000,
+        "nccl": {},
     },
     "mpi": {"library": "Open MPI v5.0.11", "standard": "3.1", "mpi4py": "4.1.2"},
     "horovod": {"version": "0.28.1", "controllers": ["MPI", "Gloo"], "operations": ["MPI", "Gloo"]},
@@ -51,7 +53,8 @@ def test_a_complete_installation_is_ready_for_every_stage(found, capsys):
     assert text.count(" ready\n") == len(REQUIREMENTS)
     assert "Every stage is ready." in text
     assert "  network      one process opens no port" in text
-    assert "bf16         400 GFLOP/s, fp32 100 GFLOP/s on the cpu: 4.0 times as fast" in text
+    assert "torch        2.13.0+cpu, CPU build, 2 threads, 412,000 calls a second" in text
+    assert "bf16         400 GFLOP/s, fp32 100 GFLOP/s on the CPU: 4.0 times as fast" in text
 
 
 def test_without_torch_mpi_and_horovod_shards_can_still_be_prepared(found, capsys):
@@ -203,6 +206,33 @@ def test_gpus_that_cannot_be_used_are_noted(found, monkeypatch):
     assert not [note for note in environment.inspect_environment()["notes"] if "NCCL" in note]
 
 
+def test_a_sum_over_the_gpus_is_shown(found):
+    found["torch"].update(cuda="13.0", gpus=["NVIDIA H100"] * 4, nccl={"version": "2.28.9"})
+    found["torch"]["matmul"] = {"device": "cuda", "fp32_gflops": 51300.0, "bf16_gflops": 712345.0}
+    text = format_report(environment.inspect_environment())
+    assert "4: NVIDIA H100; NCCL 2.28.9 sums over them" in text
+    assert "712 TFLOP/s, fp32 51.3 TFLOP/s on the GPU: 13.9 times as fast" in text
+    found["torch"]["nccl"] = {"error": "unhandled system error"}
+    report = environment.inspect_environment()
+    assert "NCCL cannot sum: unhandled system error" in format_report(report)
+    assert any("NCCL_SOCKET_IFNAME" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_sum_over_the_gpus_is_checked(monkeypatch, wrong):
+    import torch
+
+    def all_reduce(values):
+        for one in values:
+            one.mul_(len(values) + wrong)
+
+    monkeypatch.setattr(torch.cuda.nccl, "all_reduce", all_reduce)
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 28, 9))
+    monkeypatch.setattr(torch, "ones", lambda count, device: torch.full((count,), 1.0))
+    result = probes._sum_over_gpus(3)
+    assert result == ({"error": "the sum of 3 ones is [4.0]"} if wrong else {"version": "2.28.9"})
+
+
 def test_slurms_way_of_starting_ranks_is_shown(found, monkeypatch):
     answers = {"sinfo": "slurm 22.05.8", "srun": "MPI plugin types are...\n\tnone\n\tpmi2\n\tpmix\n\tpmix_v4"}
     monkeypatch.setattr(subprocess_checks, "output_of", lambda *command: answers.get(command[0], ""))
@@ -257,6 +287,7 @@ def test_this_installation_is_complete():
     report = environment.inspect_environment()
     assert report["ready"], report["stages"]
     assert report["torch"]["matmul"]["fp32_gflops"] > 0
+    assert report["torch"]["calls_per_second"] > 0
 
 
 @pytest.mark.mpi

@@ -21,7 +21,7 @@ SIZE = {"seeds": 20, "population": 30, "generations": 100, "dimensions": 10}
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def program():
     """Return the program that measures the figures of docs/search-optimizers.md."""
     spec = importlib.util.spec_from_file_location("mfo_functions", REPOSITORY / "benchmarks" / "mfo_functions.py")
     program = importlib.util.module_from_spec(spec)
@@ -30,18 +30,18 @@ def benchmark():
 
 
 @pytest.fixture(scope="module")
-def at_random(benchmark):
+def at_random(program):
     """Return the minima of random search for each function, one per seed."""
-    return benchmark.compare({"random": benchmark.OPTIMIZERS["random"]}, **SIZE)
+    return program.compare({"random": program.OPTIMIZERS["random"]}, **SIZE)
 
 
-def test_every_optimiser_has_its_margins(benchmark):
-    assert {*MARGINS, "random"} == set(benchmark.OPTIMIZERS)
+def test_every_optimiser_has_its_margins(program):
+    assert {*MARGINS, "random"} == set(program.OPTIMIZERS)
 
 
 @pytest.mark.parametrize("key", list(MARGINS))
-def test_an_optimiser_finds_less_than_random_search(benchmark, at_random, key):
-    found = benchmark.compare({key: benchmark.OPTIMIZERS[key]}, **SIZE)
+def test_an_optimiser_finds_less_than_random_search(program, at_random, key):
+    found = program.compare({key: program.OPTIMIZERS[key]}, **SIZE)
     assert found.keys() == MARGINS[key].keys()
     for name, minima in found.items():
         assert np.all(minima[key] >= 0)

@@ -40,7 +40,7 @@ class PyRcdpHpc(PythonPackage):
         depends_on("py-threadpoolctl")
 
         with when("+torch"):
-            depends_on("py-torch@2.13: +distributed+gloo")
+            depends_on("py-torch@2.11: +distributed+gloo")
             depends_on("py-mpi4py@4:")
         with when("+horovod"):
             depends_on("py-horovod@0.28.1 frameworks=pytorch controllers=mpi")
