@@ -52,7 +52,7 @@ def step_of(chosen: argparse.Namespace):
     labels = torch.arange(chosen.rows) % 10
     network.standardise(samples.double().sum(0), samples.double().square().sum(0), chosen.rows)
     network.fit_patches([samples], lambda moments: moments)
-    draw = SampleRng(0, 0, torch.arange(chosen.rows))
+    draw = SampleRng.at(0, 0, torch.arange(chosen.rows))
 
     def step() -> None:
         network.zero_grad()

@@ -68,7 +68,7 @@ def step_of(batch: int, nodes: int, outputs: int) -> tuple[Callable[[], object],
     labels = torch.arange(batch) % 10
     network.standardise(rows.double().sum(0), rows.double().square().sum(0), batch)
     optimizer = torch.optim.AdamW(network.parameters())
-    draw = SampleRng(0, 0, torch.arange(batch))
+    draw = SampleRng.at(0, 0, torch.arange(batch))
 
     def step() -> None:
         network.zero_grad()

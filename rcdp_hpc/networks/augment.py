@@ -5,10 +5,22 @@ from __future__ import annotations
 import torch
 
 from rcdp_hpc.config import AugmentSection
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 
 # Layer number of these random numbers, larger than that of any layer with dropout.
 LAYER = 1_000_000
+# Shifts down and across, mirror image, and the centre of the square that is cut out.
+NUMBERS = 5
+# Those up to the one that decides which images are mirrored.
+MIRROR_NUMBERS = 3
+
+
+def augment_draws(settings: AugmentSection) -> list[Draw]:
+    """Return the random numbers that `augment` draws for each image."""
+    if not settings.changes:
+        return []
+    fixed = [Draw(LAYER, MIRROR_NUMBERS, fixed=True)] if settings.flip and settings.alternate else []
+    return [Draw(LAYER, NUMBERS), *fixed]
 
 
 def augment(images: torch.Tensor, settings: AugmentSection, rng: SampleRng) -> torch.Tensor:
@@ -32,7 +44,7 @@ def augment(images: torch.Tensor, settings: AugmentSection, rng: SampleRng) -> t
     torch.Tensor, shape as `images`
     """
     rows, height, width = images.shape[:3]
-    numbers = rng.uniform(5, LAYER)
+    numbers = rng.uniform(NUMBERS, LAYER)
     down = _integers(numbers[:, 0], 2 * settings.crop + 1) - settings.crop
     across = _integers(numbers[:, 1], 2 * settings.crop + 1) - settings.crop
     y = torch.arange(height, device=images.device) + down[:, None]
@@ -83,7 +95,7 @@ def _is_mirrored(settings: AugmentSection, rng: SampleRng, numbers: torch.Tensor
     """Return whether each image is mirrored, shape (rows,), from numbers of this epoch in [0, 1)."""
     if not settings.alternate:
         return numbers < 0.5
-    return (rng.first().uniform(3, LAYER)[:, 2] < 0.5) ^ bool(rng.epoch % 2)
+    return (rng.uniform(MIRROR_NUMBERS, LAYER, fixed=True)[:, MIRROR_NUMBERS - 1] < 0.5) ^ rng.keys.parity
 
 
 def _reflected(positions: torch.Tensor, length: int) -> torch.Tensor:

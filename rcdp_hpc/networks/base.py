@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.networks.losses.base import Loss
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 
 Link = Callable[[torch.Tensor], torch.Tensor]
 
@@ -55,6 +55,13 @@ class Network(nn.Module, ABC):
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Return class probabilities, shape (rows, classes), of features (rows, features)."""
         return self.link(self(features))
+
+    def random_draws(self) -> Sequence[Draw]:
+        """Return the random numbers that a training step of this network draws, in any order.
+
+        A step draws those it is known to need together. Numbers that are not listed can be drawn, too.
+        """
+        return ()
 
     # The base class has no input scaling, patches or sequences; these defaults do nothing.
     def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: float) -> None:

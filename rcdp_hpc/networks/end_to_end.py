@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import AugmentSection
-from rcdp_hpc.networks.augment import augment, views_of
+from rcdp_hpc.networks.augment import augment, augment_draws, views_of
 from rcdp_hpc.networks.base import Network, SequenceModule
 from rcdp_hpc.networks.readouts.base import LEAST_DEVIATION
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 from rcdp_hpc.networks.shapes import check_augment
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 
@@ -79,6 +79,10 @@ class EndToEnd(Network):
         states = sequences.flatten(1) if self.reservoir is None else self.reservoir(sequences)
         scores: torch.Tensor = self.readout(states, rng)
         return scores
+
+    def random_draws(self) -> Sequence[Draw]:
+        """Return the numbers of the changes of images and of the readout; as `Network.random_draws`."""
+        return [*augment_draws(self.changes), *self.readout.random_draws()]
 
     def link(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the probabilities that scores of the readout stand for; parameters as `Network.link`."""

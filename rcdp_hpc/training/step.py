@@ -134,7 +134,7 @@ class Stepper:
     def fetch(self, epoch: int, rows: torch.Tensor) -> Batch:
         """Return the batch of these local row indices, shape (rows,), int64, in an epoch counted from 0."""
         states, labels = self.train.batch(rows)
-        draw = SampleRng(self.seed, epoch, self.train.numbers_of(rows))
+        draw = SampleRng.at(self.seed, epoch, self.train.numbers_of(rows))
         mixed = None
         teacher = self.teacher.of(self.train.numbers_of(rows)) if self.teacher else None
         if self.mixup:

@@ -138,7 +138,7 @@ def test_gradients_flow_through_the_frozen_reservoir(reservoir):
 @pytest.mark.parametrize("reservoir", [{}, {"reduction": "mean"}, {"states": 2}, {"reduction": "all"}])
 def test_a_rank_without_rows_computes_gradients(reservoir):
     made = network(reservoir).eval()
-    scores = made(torch.empty(0, 64), SampleRng(1, 0, torch.empty(0, dtype=torch.int64)))
+    scores = made(torch.empty(0, 64), SampleRng.at(1, 0, torch.empty(0, dtype=torch.int64)))
     assert scores.shape == (0, 3)
     scores.sum().backward()
     assert all(value.grad is not None and not value.grad.any() for value in made.parameters())
@@ -155,7 +155,7 @@ def test_samples_are_normalised_by_channel():
 
 
 def rng_of(*samples: int, epoch: int = 0) -> SampleRng:
-    return SampleRng(1, epoch, torch.tensor(samples))
+    return SampleRng.at(1, epoch, torch.tensor(samples))
 
 
 def test_changes_of_an_image_depend_on_the_sample_not_on_the_batch():

@@ -33,19 +33,19 @@ def test_batch_normalisation_equals_that_of_torch():
 
 def test_dropout_depends_only_on_seed_epoch_and_sample():
     samples = torch.arange(50)
-    whole = SampleRng(1, 2, samples).keep_mask(40, 0.3, layer=0)
-    half = SampleRng(1, 2, samples[20:]).keep_mask(40, 0.3, layer=0)
+    whole = SampleRng.at(1, 2, samples).keep_mask(40, 0.3, layer=0)
+    half = SampleRng.at(1, 2, samples[20:]).keep_mask(40, 0.3, layer=0)
     assert torch.equal(whole[20:], half)
-    for other in (SampleRng(2, 2, samples), SampleRng(1, 3, samples)):
+    for other in (SampleRng.at(2, 2, samples), SampleRng.at(1, 3, samples)):
         assert not torch.equal(whole, other.keep_mask(40, 0.3, layer=0))
-    other = SampleRng(1, 2, samples).keep_mask(40, 0.3, layer=1)
+    other = SampleRng.at(1, 2, samples).keep_mask(40, 0.3, layer=1)
     for shift in range(-3, 4):
         same = (other.roll(shift, 0) == whole).float().mean()
         assert abs(float(same) - (0.7**2 + 0.3**2)) < 0.06, "the layers' masks are those of neighbouring samples"
 
 
 def test_dropout_drops_a_fraction_and_keeps_the_mean():
-    mask = SampleRng(7, 0, torch.arange(2000)).keep_mask(200, 0.25, layer=1)
+    mask = SampleRng.at(7, 0, torch.arange(2000)).keep_mask(200, 0.25, layer=1)
     assert abs(float((mask == 0).float().mean()) - 0.25) < 0.005
     assert abs(float(mask.mean()) - 1) < 0.01
     # No stripes: the share dropped is the same for every unit and every sample, within chance.
@@ -125,7 +125,7 @@ def test_one_inner_layer_has_the_weights_and_names_of_eq_11():
 def test_each_layer_drops_units_of_its_own():
     settings = ReadoutSection(outputs=4, hidden=40, layers=2, dropout=0.5, activation="sigmoid")
     network = MLPReadout(settings, FeatureShape(1, 1, 6), 3).train()
-    rng, seen = SampleRng(1, 1, torch.arange(9)), []
+    rng, seen = SampleRng.at(1, 1, torch.arange(9)), []
     network.drop = lambda hidden, rng, layer: seen.append(layer) or MLPReadout.drop(network, hidden, rng, layer)
     network(torch.randn(9, 6), rng)
     assert seen == [0, 1, 2]

@@ -26,7 +26,7 @@ def plan(rank: int = 0, ranks: int = 1) -> BatchPlan:
 
 
 def rng_of(samples: torch.Tensor, epoch: int = 0) -> SampleRng:
-    return SampleRng(1, epoch, samples)
+    return SampleRng.at(1, epoch, samples)
 
 
 def test_partners_are_any_rows_of_the_same_partition():

@@ -128,9 +128,9 @@ def test_dropout_depends_on_the_sample_not_on_the_batch(name):
         if type(module).__name__ == "SyncBatchNorm":
             module.eval()
     states, samples = torch.randn(6, KEPT.features), torch.arange(6)
-    whole = network(states, SampleRng(1, 0, samples))
-    torch.testing.assert_close(network(states[3:], SampleRng(1, 0, samples[3:])), whole[3:])
-    assert not torch.allclose(whole, network(states, SampleRng(1, 1, samples)))
+    whole = network(states, SampleRng.at(1, 0, samples))
+    torch.testing.assert_close(network(states[3:], SampleRng.at(1, 0, samples[3:])), whole[3:])
+    assert not torch.allclose(whole, network(states, SampleRng.at(1, 1, samples)))
 
 
 def test_inputs_without_a_reservoir_share_one_scale():

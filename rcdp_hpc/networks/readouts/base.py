@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.base import Network
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
@@ -37,8 +37,14 @@ class Readout(Network):
         Number of classes.
     parallel : Strategy, optional
         Sums batch statistics over ranks; default: one process.
+
+    Attributes
+    ----------
+    dropped_units : sequence of int
+        Units of each layer whose units are dropped (`drop`), in the order of their numbers.
     """
 
+    dropped_units: Sequence[int] = ()
     state_mean: torch.Tensor
     state_scale: torch.Tensor
 
@@ -76,6 +82,10 @@ class Readout(Network):
         Without a reservoir these are all inputs.
         """
         return values.mean().expand_as(values)
+
+    def random_draws(self) -> Sequence[Draw]:
+        """Return the numbers that decide which units are dropped; as `Network.random_draws`."""
+        return [Draw(layer, units) for layer, units in enumerate(self.dropped_units)] if self.dropout else []
 
     def drop(self, hidden: torch.Tensor, rng: SampleRng | None, layer: int) -> torch.Tensor:
         """Return hidden values (rows, units) with some units dropped; each layer of a network has its own number."""

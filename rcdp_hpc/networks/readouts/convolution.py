@@ -39,6 +39,7 @@ class ConvolutionReadout(SequenceReadout):
             SyncBatchNorm(hidden, parallel, f"norm.steps.{layer}") for layer in range(settings.layers)
         )
         self.scores = nn.Linear(2 * hidden, classes)
+        self.dropped_units = [2 * hidden]
 
     def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""

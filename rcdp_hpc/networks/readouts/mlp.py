@@ -43,6 +43,7 @@ class MLPReadout(Readout):
         self.outer_norm = SyncBatchNorm(hidden, parallel, "norm.outer")
         self.scores = nn.Linear(hidden, classes)
         self.activation = readout_activation(settings)
+        self.dropped_units = [hidden] * (settings.layers + 1)
 
     def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""

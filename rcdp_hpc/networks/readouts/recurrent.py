@@ -31,6 +31,7 @@ class RecurrentReadout(SequenceReadout):
         super().__init__(settings, shape, classes, parallel)
         self.recurrent = self.make_layers(settings.outputs, settings.hidden, settings.layers)
         self.scores = nn.Linear(settings.hidden, classes)
+        self.dropped_units = [settings.hidden]
 
     @abstractmethod
     def make_layers(self, inputs: int, hidden: int, layers: int) -> nn.RNNBase:

@@ -44,6 +44,7 @@ class TransformerReadout(SequenceReadout):
         )
         self.norm = nn.LayerNorm(width)
         self.scores = nn.Linear(width, classes)
+        self.dropped_units = [width]
 
     def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""

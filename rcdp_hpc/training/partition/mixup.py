@@ -9,11 +9,13 @@ import torch
 from scipy.special import betaincinv
 
 from rcdp_hpc.networks.augment import LAYER
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 from rcdp_hpc.training.partition.batches import BatchPlan
 
 # Number of equally likely values that replace the Beta distribution.
 QUANTILES = 4096
+# The numbers of a sample: its partner and its share.
+DRAW = Draw(LAYER + 1, 2)
 
 
 class Mixup:
@@ -61,7 +63,7 @@ class Mixup:
         starts = self.starts.to(positions.device)
         partition = torch.searchsorted(starts, positions, right=True) - 1
         first, length = starts[partition], starts[partition + 1] - starts[partition]
-        chance = draw.uniform(2, LAYER + 1)
+        chance = draw.uniform(DRAW.width, DRAW.layer)
         # In float64, so that all rows of a large partition are equally likely, and no other is drawn.
         partners = first + (chance[:, 0].double() * length).long()
         shares = _upper_half(self.alpha).to(positions.device)[(chance[:, 1] * QUANTILES).long()]

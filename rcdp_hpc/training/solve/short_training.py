@@ -80,7 +80,7 @@ def fit_readout(
         for step in range(plan.steps):
             before_step()
             rows = torch.from_numpy(plan.batch(orders, step))
-            draw = SampleRng(seed, epoch, rows) if config.readout.dropout else None
+            draw = SampleRng.at(seed, epoch, rows) if config.readout.dropout else None
             value = objective.sum(network(features[rows].float(), draw), labels[rows])
             optimizer.zero_grad()
             (value / objective.weights(labels[rows]).sum()).backward()
