@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol, Self
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -79,7 +78,7 @@ class MapSource(StateSource):
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
         """Return the features of raw samples (rows, *sample_shape); parameters as `Reservoir.drive`."""
-        samples = torch.as_tensor(np.asarray(x)).to(self.device, torch.float32)
+        samples = torch.as_tensor(x).to(self.device, torch.float32)
         return self.inner.states(self.extractor(samples), out, noisy=noisy)
 
     def states(self, u: Any, out: Tensor | None = None) -> Tensor:

@@ -2,11 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Generic, TypeVar
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError, InputError
+
+BlockT = TypeVar("BlockT", bound=Hashable)
+
+
+class CollectedChecks(Generic[BlockT]):
+    """Checks of many blocks, whose results are read from the device at once: each read makes the host wait for it.
+
+    Within `collecting`, `check_input` and `check_states` do not raise. Afterwards `suspects` names the blocks in which
+    a value may not be finite: the caller computes each of them again, outside of `collecting`, to get the message.
+
+    Parameters
+    ----------
+    device : torch.device
+    at_once : bool, optional
+        Check each block when it is computed, as on a CPU, which has nothing to wait for.
+    """
+
+    def __init__(self, device: torch.device, at_once: bool | None = None) -> None:
+        self.at_once = device.type == "cpu" if at_once is None else at_once
+        self._blocks: list[BlockT] = []
+        self._sums: list[Tensor] = []
+
+    @contextmanager
+    def collecting(self, block: BlockT) -> Iterator[None]:
+        """Collect the checks of a block within the context."""
+        if self.at_once:
+            yield
+            return
+        token = _collected.set([])
+        try:
+            yield
+            sums = _collected.get()
+        finally:
+            _collected.reset(token)
+        self._sums += sums or []
+        self._blocks += [block] * len(sums or [])
+
+    def suspects(self) -> list[BlockT]:
+        """Return the blocks with a sum that is not finite, in their order, and forget all blocks."""
+        if not self._sums:
+            return []
+        finite = torch.stack(self._sums).isfinite().tolist()
+        found = dict.fromkeys(block for block, is_finite in zip(self._blocks, finite, strict=True) if not is_finite)
+        self._blocks, self._sums = [], []
+        return list(found)
+
+
+# The sums of the block that is computed, while its checks are collected.
+_collected: ContextVar[list[Tensor] | None] = ContextVar("_collected", default=None)
 
 
 def checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:
@@ -76,5 +130,12 @@ def check_states(states: Tensor) -> None:
 
 
 def _all_finite(values: Tensor) -> bool:
-    """Return whether all values are finite. If their sum is, they are; a sum is several times as fast."""
+    """Return whether all values are finite. If their sum is, they are; a sum is several times as fast.
+
+    Within `CollectedChecks.collecting` the sum is only noted, and the result True.
+    """
+    sums = _collected.get()
+    if sums is not None:
+        sums.append(values.sum(dtype=torch.float32))
+        return True
     return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())

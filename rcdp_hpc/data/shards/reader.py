@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.data.shards.index import REPAIR_ADVICE, load_index, shard_settings, splits_in
-from rcdp_hpc.data.shards.storage import storage_of_index
+from rcdp_hpc.data.shards.storage import VALUES, Storage, storage_of_index
 from rcdp_hpc.data.shards.writer import Layout
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.errors import DataDamagedError, RcdpError
@@ -36,7 +36,7 @@ class Rows:
     Attributes
     ----------
     x : ndarray of float32, shape (n, *sample_shape)
-        Samples, scaled.
+        Samples, scaled; of `ShardReader.read_stored` in the stored number format.
     y : ndarray of int32, shape (n,)
         Class indices.
     synthetic : ndarray of bool, shape (n,)
@@ -49,15 +49,18 @@ class Rows:
         Position of a synthetic row between the two samples; 0 for original rows.
     length : ndarray of int32, shape (n,), or None
         Steps of each sample that hold data, the rest is padding; None if no sample is padded.
+    storage : Storage
+        Number format of `x`; by default values.
     """
 
-    x: NDArray[np.float32]
+    x: NDArray[Any]
     y: NDArray[np.int32]
     synthetic: NDArray[np.bool_]
     source_index: NDArray[np.int64]
     neighbour_index: NDArray[np.int64]
     step: NDArray[np.float32]
     length: NDArray[np.int32] | None = None
+    storage: Storage = VALUES
 
 
 def open_shards(config: Config, directory: Path) -> ShardReader:
@@ -183,7 +186,12 @@ class ShardReader:
         IndexError
             If the split has no such rows.
         """
-        return Rows(**self.columns(split, start, stop, ("x", *self.layout.columns)))
+        return Rows(**self.columns(split, start, stop, ("x", *self.layout.columns)), storage=VALUES)
+
+    def read_stored(self, split: str, start: int, stop: int) -> Rows:
+        """Return rows as `read`, but samples in the stored number format, for `Storage.decode_on`."""
+        columns = self._stored(split, start, stop, ("x", *self.layout.columns))
+        return Rows(**columns, storage=self.layout.storage)
 
     def columns(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return rows `start` to `stop` - 1 of some datasets, by name; errors as in `read`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import Source, to_float
 from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
@@ -68,6 +71,17 @@ class Storage:
             return to_float(stored, self.scale)
         return stored.astype(np.float32, copy=False)
 
+    def decode_on(self, device: torch.device, stored: NDArray[Any]) -> torch.Tensor:
+        """Return stored samples as values, float32, on a device: the bits of `decode`.
+
+        The samples are copied to the device as they are stored, and become values there. Stored values are not copied
+        on a CPU.
+        """
+        import torch
+
+        values = torch.from_numpy(stored).to(device, non_blocking=True).to(torch.float32)
+        return values.mul_(float(np.float32(self.scale))) if self.kind == "uint8" else values
+
     def rounded(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values as they are after writing and reading."""
         return x if self.kind == "float32" else self.decode(self.encode(x))
@@ -83,6 +97,10 @@ class Storage:
         if self.kind == "float16":
             return np.abs(x) * np.float32(2**-10) + np.float32(2**-23)
         return np.zeros_like(x)
+
+
+# Samples as values.
+VALUES = Storage()
 
 
 def storage_of(data: DataSection, source: Source) -> Storage:

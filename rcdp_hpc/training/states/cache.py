@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import Rows, ShardReader
 from rcdp_hpc.reservoir.identity_source import StateSource
+from rcdp_hpc.reservoir.sequence_checks import CollectedChecks
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
@@ -99,6 +100,9 @@ class SplitRows(Protocol):
     def read(self, split: str, start: int, stop: int) -> Rows:
         """Return rows `start` to `stop` - 1 of a split."""
 
+    def read_stored(self, split: str, start: int, stop: int) -> Rows:
+        """Return these rows with samples in their stored number format, `Rows.storage`."""
+
 
 def state_blocks(
     reservoir: StateSource,
@@ -112,6 +116,9 @@ def state_blocks(
     shifts: Sequence[Shift] = (UNSHIFTED,),
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Yield the states of consecutive rows of a split in blocks, while a thread reads the next block.
+
+    Another device than the CPU gets the samples as they are stored. Whether its states are finite is read once, after
+    the last block: an error then comes later than the blocks.
 
     Parameters
     ----------
@@ -142,19 +149,28 @@ def state_blocks(
     ------
     StoppedError
         If a stop signal was received.
+    CandidateError
+        As `rcdp_hpc.reservoir.states.Reservoir.states`.
     """
     size = reservoir.batch_rows
+    checks: CollectedChecks[tuple[int, int, Shift]] = CollectedChecks(reservoir.device)
+    read = shards.read if reservoir.device.type == "cpu" else shards.read_stored
     bounds = [(low, min(low + size, stop)) for low in range(start, stop, size)]
-    blocks = ahead(shards.read(split, low, high) for low, high in bounds)
+    blocks = ahead(read(split, low, high) for low, high in bounds)
     for (low, high), block in zip(bounds, blocks, strict=True):
         signals.raise_if_stopped(doing)
         rows = slice(low - start, high - start)
         into = None if out is None else out[rows]
         labels = torch.from_numpy(np.asarray(block.y, dtype=np.int64))
         for shift in shifts:
-            x = shifted(block.x, shift)
-            yield rows, reservoir.drive(x, block.length, out=into, noisy=split == "train"), labels
+            x = block.storage.decode_on(reservoir.device, shifted(block.x, shift))
+            with checks.collecting((low, high, shift)):
+                states = reservoir.drive(x, block.length, out=into, noisy=split == "train")
+            yield rows, states, labels
         progress.advance(high - low)
+    for low, high, shift in checks.suspects():
+        block = shards.read(split, low, high)
+        reservoir.drive(shifted(block.x, shift), block.length, noisy=split == "train")
 
 
 def cache_states(

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+import torch
 from data.conftest import make_config, uneven_data
 
 from rcdp_hpc.data.prepare import prepare_shards
@@ -27,6 +28,32 @@ def byte_file(tmp_path):
     x, y = uneven_data((60, 30, 12), shape=(9, 5))
     np.savez(tmp_path / "bytes.npz", x=np.clip(x * 40 + 100, 0, 255).astype(np.uint8), y=y)
     return tmp_path / "bytes.npz"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("uint8", np.arange(256, dtype=np.uint8).reshape(4, 8, 8)),
+        ("float16", np.linspace(-9, 9, 24, dtype=np.float16).reshape(2, 3, 4)),
+        ("float32", np.linspace(-9, 9, 24, dtype=np.float32).reshape(2, 3, 4)),
+    ],
+)
+def test_a_device_makes_the_same_values_of_stored_samples(kind, stored):
+    storage = Storage(kind, scale=1 / 255 if kind == "uint8" else 1.0)
+    values = storage.decode_on(torch.device("cpu"), stored)
+    assert values.dtype == torch.float32
+    np.testing.assert_array_equal(values.numpy(), storage.decode(stored))
+    assert storage.decode_on(torch.device("meta"), stored).shape == stored.shape
+
+
+def test_rows_are_read_as_they_are_stored(tmp_path, byte_file):
+    prepare_shards(make_config(byte_file, shards=2), tmp_path / "bytes")
+    shards = ShardReader(tmp_path / "bytes")
+    values, stored = shards.read("train", 3, 40), shards.read_stored("train", 3, 40)
+    assert stored.x.dtype == np.uint8
+    np.testing.assert_array_equal(stored.storage.decode(stored.x), values.x)
+    np.testing.assert_array_equal(values.storage.decode(values.x), values.x)
+    np.testing.assert_array_equal(stored.y, values.y)
 
 
 def test_bytes_stay_bytes_and_synthetic_rows_are_rounded(tmp_path, byte_file):
