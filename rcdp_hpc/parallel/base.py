@@ -25,6 +25,8 @@ class Engine(ABC):
     ----------
     name : str
         Name of the library, for messages.
+    single : bool
+        Whether there is one rank, whose values are the sums.
     communication_seconds : list of float
         Seconds of each communication since the list was emptied.
     bytes_sent : float
@@ -32,6 +34,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+    single: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.communication_seconds: list[float] = []
@@ -155,6 +158,11 @@ class Strategy(ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return the strategy itself: a copied network has the same ranks."""
         return self
+
+    @property
+    def sums_over_ranks(self) -> bool:
+        """Whether a step communicates with other ranks."""
+        return self.syncs_gradients and not self.engine.single
 
     @abstractmethod
     def wrap(

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 Work = Callable[[], None]
 # Repetitions before the recording: kernels are chosen, and optimisers create their state, in the first ones.
 WARM_UPS = 3
+# Shapes of which work is recorded. Ranks of a training have few numbers of rows in a step.
+MOST_KEYS = 32
 
 
 class Recorder(ABC):
@@ -42,7 +44,7 @@ class Recorder(ABC):
 class CudaGraphs(Recorder):
     """Records CUDA graphs.
 
-    All graphs of a recorder share their memory, so they are to be repeated in the order of their recording.
+    All graphs of a recorder share their memory: what one leaves to another has to be referenced from outside.
 
     Parameters
     ----------
@@ -78,8 +80,6 @@ class _Piece:
 
     Attributes
     ----------
-    key : hashable
-        What the recording depends on.
     runs : int
         Warm-ups so far.
     repeat : callable, optional
@@ -88,7 +88,6 @@ class _Piece:
         Gradients of the weights at the end of the recording, which each repetition writes.
     """
 
-    key: Hashable
     runs: int = 0
     repeat: Work | None = None
     gradients: list[torch.Tensor | None] = field(default_factory=list)
@@ -106,18 +105,12 @@ class GraphRunner:
     weights : sequence of torch.Tensor
         The weights whose gradients pieces leave to one another. A repetition gives them the gradients of its recording,
         which work that ran in between may have replaced.
-
-    Attributes
-    ----------
-    is_recorded : bool
-        Whether the last piece of work was repeated from a recording.
     """
 
     def __init__(self, recorder: Recorder | None, weights: Sequence[torch.Tensor] = ()) -> None:
         self.recorder = recorder
         self.weights = weights
-        self.is_recorded = False
-        self._pieces: dict[str, _Piece] = {}
+        self._pieces: dict[tuple[str, Hashable], _Piece] = {}
 
     def run(self, name: str, work: Work, key: Hashable = None) -> None:
         """Run a piece of work once.
@@ -129,24 +122,27 @@ class GraphRunner:
         work : callable
             The same work each time; it changes fixed tensors.
         key : hashable
-            What a recording depends on besides tensors that stay in place. With another key than before, the work is
-            recorded again.
+            What a recording depends on besides the values of fixed tensors, as shapes. Each key has its own recording;
+            from `MOST_KEYS` on, further ones are not recorded.
         """
-        self.is_recorded = False
-        if self.recorder is None:
-            return work()
-        piece = self._pieces.get(name)
-        if piece is None or piece.key != key:
-            # Memory of the earlier recording is free before the next one needs its own.
-            self._pieces.pop(name, None)
-            piece = self._pieces[name] = _Piece(key, 0 if piece is None else piece.runs)
+        known = (name, key) in self._pieces or len(self._pieces) < MOST_KEYS
+        if self.recorder is None or not known:
+            work()
+            return
+        piece = self._pieces.setdefault((name, key), _Piece())
         if piece.runs < WARM_UPS:
             piece.runs += 1
-            return self.recorder.warm_up(work)
-        if piece.repeat is None and not self._record(self.recorder, name, work, piece):
-            return work()
-        self._repeat(piece)
-        return None
+            self.recorder.warm_up(work)
+        elif piece.repeat is not None or self._record(self.recorder, name, work, piece):
+            self._repeat(piece)
+        else:
+            work()
+
+    def forget(self) -> None:
+        """Forget all recordings, since tensors have moved; they are recorded again without further warm-ups."""
+        for piece in self._pieces.values():
+            piece.repeat = None
+            piece.gradients = []
 
     def _record(self, recorder: Recorder, name: str, work: Work, piece: _Piece) -> bool:
         """Record a piece; return whether that succeeded."""
@@ -154,9 +150,7 @@ class GraphRunner:
             piece.repeat = recorder.record(work)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
-            log.warning(
-                "%s cannot be recorded as a CUDA graph (training.graph), so steps take longer: %s", name, reason
-            )
+            log.warning("the %s cannot be recorded (training.graph), so that each one takes longer: %s", name, reason)
             self.recorder = None
             self._pieces.clear()
             return False
@@ -168,4 +162,3 @@ class GraphRunner:
             weights.grad = gradient
         if piece.repeat is not None:
             piece.repeat()
-        self.is_recorded = True

@@ -56,18 +56,20 @@ def test_recorded_pieces_give_the_bits_of_the_work_itself():
             recorded.compute(), recorded.apply()
         plain.step(number)
         recorded.step(number)
-        assert recorded.runner.is_recorded == (number >= WARM_UPS)
     assert (recorder.warm_ups, recorder.records, recorder.repeats) == (2 * WARM_UPS, 2, 8)
     assert all(map(torch.equal, plain.result(), recorded.result()))
 
 
-def test_another_key_records_again():
+def test_each_key_has_its_recording_and_moved_tensors_are_recorded_again():
     recorder = CallRecorder()
     plain, recorded = Toy(None), Toy(recorder)
-    for number in range(WARM_UPS + 4):
+    for number in range(2 * WARM_UPS + 6):
         plain.step(number)
-        recorded.step(number, key=number // (WARM_UPS + 2))
-    assert (recorder.warm_ups, recorder.records) == (2 * WARM_UPS, 4)
+        recorded.step(number, key=number % 2)
+        if number == 2 * WARM_UPS + 2:
+            recorded.rows = torch.zeros(4, 3)
+            recorded.runner.forget()
+    assert (recorder.warm_ups, recorder.records) == (2 * 2 * WARM_UPS, 4 + 4)
     assert all(map(torch.equal, plain.result(), recorded.result()))
 
 
@@ -84,10 +86,10 @@ def test_what_cannot_be_recorded_runs_as_it_is_with_one_warning(caplog):
         for number in range(WARM_UPS + 3):
             plain.step(number)
             recorded.step(number)
-    assert not recorded.runner.is_recorded
+    assert recorded.runner.recorder is None
     assert all(map(torch.equal, plain.result(), recorded.result()))
     assert len(caplog.records) == 1
-    assert "compute cannot be recorded" in caplog.text
+    assert "the compute cannot be recorded" in caplog.text
     assert "waits for the device" in caplog.text
 
 
