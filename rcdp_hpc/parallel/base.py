@@ -25,8 +25,8 @@ class Engine(ABC):
     ----------
     name : str
         Name of the library, for messages.
-    single : bool
-        Whether there is one rank, whose values are the sums.
+    alone : bool
+        Whether there are no other ranks.
     communication_seconds : list of float
         Seconds of each communication since the list was emptied.
     bytes_sent : float
@@ -34,7 +34,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
-    single: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.communication_seconds: list[float] = []
@@ -162,7 +162,7 @@ class Strategy(ABC):
     @property
     def sums_over_ranks(self) -> bool:
         """Whether a step communicates with other ranks."""
-        return self.syncs_gradients and not self.engine.single
+        return self.syncs_gradients and not self.engine.alone
 
     @abstractmethod
     def wrap(

@@ -17,7 +17,7 @@ class SingleProcessEngine(Engine):
     """The engine of one process: its values are the sums over all ranks."""
 
     name = "a single process"
-    single = True
+    alone = True
 
     def wrap(
         self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True
