@@ -185,7 +185,7 @@ class Stepper:
             self.pruner.end_pass()
         layer_norms = self.gradient_norms.layer_norms() if self.gradient_norms else None
         add_penalty(self.trained, self.config.loss.l2)
-        norm = clip(self.trained, self.config.optimizer.clip_norm)
+        norm = float(clip(self.trained, self.config.optimizer.clip_norm))
         if math.isfinite(norm):
             if self.gradient_norms and layer_norms is not None:
                 self.gradient_norms.add(layer_norms, self.scale.factor)

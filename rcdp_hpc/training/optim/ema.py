@@ -27,14 +27,29 @@ class MovingAverage:
         self.decay = decay
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
-    def update(self, network: nn.Module, steps: int) -> None:
-        """Update the average with the current weights, `steps` steps after the last update."""
+    @torch.no_grad()
+    def update(self, network: nn.Module, steps: int, halted: torch.Tensor | None = None) -> None:
+        """Update the average with the current weights, `steps` steps after the last update.
+
+        Parameters
+        ----------
+        network : nn.Module
+        steps : int
+        halted : torch.Tensor, 0-dim, optional
+            Where it is 1, and not 0, the average stays as it is. Weights and statistics must be finite then, too.
+        """
         share = 1 - self.decay**steps
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value.detach(), share)
-            else:
-                self.weights[name].copy_(value)
+        values = network.state_dict(keep_vars=True)
+        moving = [name for name, value in values.items() if value.is_floating_point()]
+        averages, current = [self.weights[name] for name in moving], [values[name] for name in moving]
+        if halted is None:
+            torch._foreach_lerp_(averages, current, share)
+        else:
+            masked = torch.rsub(halted, 1).mul_(share)
+            torch._foreach_lerp_(averages, current, [masked] * len(moving))
+        counts = [name for name in values if name not in moving]
+        if counts:
+            torch._foreach_copy_([self.weights[name] for name in counts], [values[name] for name in counts])
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:

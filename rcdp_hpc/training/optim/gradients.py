@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from rcdp_hpc.training.optim.optimizers.on_device import rate_of
+
 
 def add_penalty(trained: Sequence[torch.Tensor], l2: float) -> None:
     """Add the gradient of ``l2/2 sum w^2``; with `shrink` it is the elastic net (Zou and Hastie 2005).
@@ -14,11 +16,9 @@ def add_penalty(trained: Sequence[torch.Tensor], l2: float) -> None:
     Only weight matrices are penalised, not biases or the scales of a normalisation. The gradient is added after the sum
     over ranks, so that it counts once for any number of ranks.
     """
-    if not l2:
-        return
-    for weights in trained:
-        if weights.ndim > 1 and weights.grad is not None:
-            weights.grad.add_(weights.detach(), alpha=l2)
+    pairs = [(weights.grad, weights.detach()) for weights in trained if weights.ndim > 1 and weights.grad is not None]
+    if l2 and pairs:
+        torch._foreach_add_([gradient for gradient, _ in pairs], [values for _, values in pairs], alpha=l2)
 
 
 @torch.no_grad()
@@ -43,32 +43,57 @@ def shrink(optimizer: torch.optim.Optimizer, trained: Sequence[torch.Tensor], pe
     """
     if not penalty:
         return
-    groups = {id(weights): group for group in optimizer.param_groups for weights in group["params"]}
-    for weights in trained:
-        if weights.ndim > 1:
-            group = groups[id(weights)]
-            thresholds = group["lr"] * penalty / _metric(optimizer.state.get(weights, {}), group, weights)
-            weights.copy_(weights.sign() * (weights.abs() - thresholds).clamp_min(0))
+    chosen = {id(weights) for weights in trained if weights.ndim > 1}
+    for group in optimizer.param_groups:
+        if matrices := [weights for weights in group["params"] if id(weights) in chosen]:
+            rate = rate_of(group, getattr(optimizer, "found_inf", None), matrices[0].device)
+            thresholds = _thresholds(rate * penalty, [optimizer.state.get(one, {}) for one in matrices], group)
+            # Within the threshold w - w = 0, beyond it w - h or w + h.
+            parts = torch._foreach_clamp_max(matrices, thresholds)
+            torch._foreach_clamp_min_(parts, torch._foreach_neg(thresholds))
+            torch._foreach_sub_(matrices, parts)
 
 
-def _metric(state: Mapping[str, Any], group: Mapping[str, Any], weights: torch.Tensor) -> torch.Tensor:
-    """Return what an optimiser divides the gradient of each weight by; 1 if it has no second moments."""
-    if not ("exp_avg_sq" in state and "step" in state and {"betas", "eps"} <= group.keys()):
-        return torch.ones((), dtype=weights.dtype, device=weights.device)
-    correction = 1 - group["betas"][1] ** float(state["step"])
-    metric: torch.Tensor = (state["exp_avg_sq"] / correction).sqrt().add_(group["eps"])
-    return metric
+def _thresholds(
+    product: torch.Tensor, states: Sequence[Mapping[str, Any]], group: Mapping[str, Any]
+) -> list[torch.Tensor]:
+    """Return r l1 (`product`) over what an optimiser divides the gradient of each weight by.
+
+    That is 1 for a tensor without second moments.
+    """
+    thresholds = [product] * len(states)
+    adaptive = [place for place, state in enumerate(states) if {"exp_avg_sq", "step"} <= state.keys()]
+    if not (adaptive and {"betas", "eps"} <= group.keys()):
+        return thresholds
+    steps = torch.stack([torch.as_tensor(states[place]["step"]) for place in adaptive])
+    # At least one step: a first step that changes nothing leaves the count at 0.
+    corrections = 1 - group["betas"][1] ** steps.to(product.device, torch.float64).clamp_min(1)
+    metrics = torch._foreach_div([states[place]["exp_avg_sq"] for place in adaptive], corrections.unbind())
+    torch._foreach_sqrt_(metrics)
+    torch._foreach_add_(metrics, group["eps"])
+    torch._foreach_reciprocal_(metrics)
+    torch._foreach_mul_(metrics, product)
+    for place, metric in zip(adaptive, metrics, strict=True):
+        thresholds[place] = metric
+    return thresholds
 
 
-def clip(trained: Sequence[torch.Tensor], largest: float) -> float:
+def clip(trained: Sequence[torch.Tensor], largest: float) -> torch.Tensor:
     """Scale all gradients down, as one vector, to the norm `largest` if theirs is larger; return the norm before that.
 
     The gradients are those of the global batch, so all ranks compute the same Euclidean norm and scale equally. With
-    `largest` = 0 nothing is scaled.
+    `largest` = 0 nothing is scaled, and where the norm is not finite, gradients stay as they are. Nothing is read back
+    from the device.
+
+    Returns
+    -------
+    torch.Tensor, 0-dim
     """
     # The checks in torch's get_total_norm take longer than the norms of a small network; the result is the same.
-    norms = [torch.linalg.vector_norm(weights.grad) for weights in trained if weights.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
-    if largest and torch.isfinite(norm):
-        torch.nn.utils.clip_grads_with_norm_(trained, largest, norm)
-    return float(norm)
+    gradients = [weights.grad for weights in trained if weights.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if largest:
+        factor = largest / (norm + 1e-6)
+        # It is 0 or NaN for a norm that is not finite.
+        torch._foreach_mul_(gradients, factor.masked_fill(~(factor > 0), 1).clamp_max(1))
+    return norm

@@ -34,11 +34,18 @@ class LossScale:
         self.factor = FIRST_FACTOR if enabled else 1.0
         self.finite_steps = 0
 
-    def unscale(self, network: nn.Module) -> None:
-        """Divide the gradients by the factor."""
-        if self.factor != 1:
+    def unscale(self, network: nn.Module, inverse: torch.Tensor | None = None) -> None:
+        """Divide the gradients by the factor.
+
+        Parameters
+        ----------
+        network : nn.Module
+        inverse : torch.Tensor, 0-dim, optional
+            1 / `factor` on the device of the gradients, which a recorded step reads; default: that of this step.
+        """
+        if self.enabled:
             gradients = [weights.grad for weights in network.parameters() if weights.grad is not None]
-            torch._foreach_mul_(gradients, 1 / self.factor)
+            torch._foreach_mul_(gradients, 1 / self.factor if inverse is None else inverse)
 
     def grow(self) -> None:
         """Count a step with a finite gradient; double the factor after `GROWTH_STEPS` of them."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rcdp_hpc.training.optim.optimizers.muon import Muon, orthogonalised
+from rcdp_hpc.training.optim.optimizers.muon import Muon
+from rcdp_hpc.training.optim.optimizers.orthogonal import orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 30), (30, 4)])

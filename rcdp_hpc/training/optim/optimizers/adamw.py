@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
+from rcdp_hpc.training.optim.optimizers.on_device import DeviceOptimizer, Tensors
 
-class AdamW(torch.optim.AdamW):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), one pass over each tensor per step.
+
+class AdamW(DeviceOptimizer, torch.optim.AdamW):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), one pass over all tensors per step.
 
     Parameters
     ----------
@@ -23,3 +25,6 @@ class AdamW(torch.optim.AdamW):
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
+
+    def _update(self, weights: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
+        self._adam_step(weights, gradients, group, decoupled=True)

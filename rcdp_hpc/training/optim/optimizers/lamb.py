@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from rcdp_hpc.training.optim.optimizers.per_tensor import PerTensorOptimizer
+from rcdp_hpc.training.optim.optimizers.on_device import DeviceOptimizer, GradientMask, Tensors, rate_of, unless
 
 
-class Lamb(PerTensorOptimizer):
+class Lamb(DeviceOptimizer):
     """Layer-wise adaptive moments for large batches.
 
     With the gradient g_t, the weights x of one tensor, and all products elementwise:
@@ -47,9 +47,40 @@ class Lamb(PerTensorOptimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    def _update(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        first, second = self._adam_moments(weights, gradient, group["betas"])
-        update = first / (second.sqrt() + group["eps"]) + group["weight_decay"] * weights
-        lengths = weights.norm(), update.norm()
-        trust = torch.where((lengths[0] > 0) & (lengths[1] > 0), lengths[0] / lengths[1], torch.ones_like(lengths[0]))
-        weights.sub_(group["lr"] * trust * update)
+    def _update(self, weights: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
+        steps, first, second = self._adam_state(weights)
+        flag = None if self.found_inf is None else self.found_inf.bool()
+        scratch = self._scratch_of(weights, lambda: _Scratch(weights, group))
+        gradients = scratch.mask.of(gradients, flag)
+        (b1, b2), decays = group["betas"], unless(flag, scratch.betas).unbind()
+        torch._foreach_add_(steps, 1)
+        torch._foreach_mul_(first, decays[0])
+        torch._foreach_add_(first, gradients, alpha=1 - b1)
+        torch._foreach_mul_(second, decays[1])
+        torch._foreach_addcmul_(second, gradients, gradients, value=1 - b2)
+        corrections = (1 - scratch.betas[:, None] ** torch.stack(steps)).flatten().unbind()
+        updates = torch._foreach_div(first, corrections[: len(steps)])
+        scales = torch._foreach_div(second, corrections[len(steps) :])
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, group["eps"])
+        torch._foreach_div_(updates, scales)
+        torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
+        trusts = _trust_ratios(weights, list(updates)) * rate_of(group, self.found_inf, weights[0].device)
+        torch._foreach_mul_(updates, trusts.unbind())
+        torch._foreach_sub_(weights, updates)
+        if self.found_inf is not None:
+            torch._foreach_sub_(steps, [self.found_inf] * len(steps))
+
+
+class _Scratch:
+    """What a step uses: buffers, and the decay rates of the moments."""
+
+    def __init__(self, weights: Tensors, group: dict[str, Any]) -> None:
+        self.mask = GradientMask(weights)
+        self.betas = torch.tensor(group["betas"], dtype=torch.float64, device=weights[0].device)
+
+
+def _trust_ratios(weights: Tensors, updates: Tensors) -> torch.Tensor:
+    """Return the norm of each tensor over that of its update, or 1 where one of them is 0, shape (tensors,)."""
+    norms = torch.stack(torch._foreach_norm([*weights, *updates])).view(2, -1)
+    return torch.where((norms > 0).all(0), norms[0] / norms[1], 1.0)

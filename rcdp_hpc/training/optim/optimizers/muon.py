@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.training.optim.optimizers.per_tensor import PerTensorOptimizer
+from rcdp_hpc.training.optim.optimizers.on_device import DeviceOptimizer, GradientMask, Tensors, rate_of, unless
+from rcdp_hpc.training.optim.optimizers.orthogonal import Orthogonaliser
 
-# Coefficients a, b, c of the quintic a x + b x^3 + c x^5 that maps singular values from 0 .. 1 to about 1 (Jordan et
-# al. 2024).
-QUINTIC = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
 # Root mean square of an AdamW step in units of the learning rate, as measured by Liu et al.
 ADAM_STEP = 0.2
 
 
-class Muon(PerTensorOptimizer):
+class Muon(DeviceOptimizer):
     """Orthogonalised momentum for weights with two or more axes; AdamW for all others.
 
     The kernel of a convolution is treated as a matrix of shape (channels, all other axes). With the gradient g_t,
     reshaped to p x q,
 
     - ``m_t = mu m_(t-1) + g_t`` and ``n_t = g_t + mu m_t`` (Nesterov's momentum)
-    - ``O_t``, an approximation of ``U V'``, with ``n_t = U S V'`` (`orthogonalised`)
+    - ``O_t``, an approximation of ``U V'``, with ``n_t = U S V'`` (`Orthogonaliser`)
     - ``x_(t+1) = x_t - lr (0.2 sqrt(max(p, q)) O_t + weight_decay x_t)``
 
     (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024). The factor, from Liu et al. ("Muon
@@ -68,41 +66,49 @@ class Muon(PerTensorOptimizer):
         dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
         return {"momentum": config.optimizer.momentum, "dtype": dtype}
 
-    def _update(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        weights.mul_(1 - group["lr"] * group["weight_decay"])
-        (self._update_matrix if weights.ndim > 1 else self._update_vector)(weights, gradient, group)
+    def _update(self, weights: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
+        for update, of_matrices in ((self._update_matrices, True), (self._update_vectors, False)):
+            chosen = [pair for pair in zip(weights, gradients, strict=True) if (pair[0].ndim > 1) == of_matrices]
+            if chosen:
+                update([values for values, _ in chosen], [gradient for _, gradient in chosen], group)
 
-    def _update_matrix(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        state, momentum = self.state[weights], group["momentum"]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(weights)
-        moving_sum = state["momentum_buffer"].mul_(momentum).add_(gradient)
-        matrix = gradient.add(moving_sum, alpha=momentum).flatten(1)
-        update = orthogonalised(matrix, group["dtype"]).view_as(weights)
-        weights.sub_(update, alpha=group["lr"] * ADAM_STEP * max(matrix.shape) ** 0.5)
+    def _update_matrices(self, weights: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
+        scratch = self._scratch_of(weights, lambda: _Scratch(weights, group))
+        flag = None if self.found_inf is None else self.found_inf.bool()
+        gradients = scratch.mask.of(gradients, flag)
+        moving_sums = self._moving_sums(weights)
+        torch._foreach_mul_(moving_sums, unless(flag, scratch.momentum))
+        torch._foreach_add_(moving_sums, gradients)
+        directions = torch._foreach_add(gradients, moving_sums, alpha=group["momentum"])
+        updates = scratch.orthogonaliser(list(directions))
+        rate = rate_of(group, self.found_inf, weights[0].device)
+        torch._foreach_mul_(weights, torch.rsub(rate, 1, alpha=group["weight_decay"]))
+        torch._foreach_addcmul_(weights, updates, (rate * scratch.lengths).unbind(), value=-1)
 
-    def _update_vector(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        first, second = self._adam_moments(weights, gradient, group["betas"])
-        weights.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
+    def _update_vectors(self, weights: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
+        self._adam_step(weights, gradients, group, decoupled=True)
+
+    def _moving_sums(self, weights: Tensors) -> Tensors:
+        for values in weights:
+            if not self.state[values]:
+                self.state[values]["momentum_buffer"] = torch.zeros_like(values)
+        return [self.state[values]["momentum_buffer"] for values in weights]
 
 
-def orthogonalised(matrix: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return an approximation of U V' for a matrix U S V', with the same shape and dtype; 0 for a matrix of zeros.
+class _Scratch:
+    """What a step of some matrices uses: buffers and constants.
 
-    Five Newton-Schulz iterations from X = M / |M|: ``X <- a X + b A X + c A A X`` with A = X X'. The singular values of
-    the result are in 0.7 .. 1.2, except those that were far below the largest.
-
-    Parameters
+    Attributes
     ----------
-    matrix : torch.Tensor, shape (p, q)
-    dtype : torch.dtype
-        Number format of the products.
+    momentum : torch.Tensor, 0-dim
+    lengths : torch.Tensor, shape (matrices,)
+        Length of a step of each matrix in units of the learning rate.
     """
-    a, b, c = QUINTIC
-    x = (matrix / matrix.norm().clamp_min(1e-30)).to(dtype)
-    tall = len(x) > x.shape[1]
-    x = x.T if tall else x
-    for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+
+    def __init__(self, weights: Tensors, group: dict[str, Any]) -> None:
+        device, shapes = weights[0].device, [values.shape for values in weights]
+        self.mask = GradientMask(weights)
+        self.orthogonaliser = Orthogonaliser(shapes, group["dtype"], device)
+        self.momentum = torch.tensor(group["momentum"], dtype=torch.float64, device=device)
+        lengths = [ADAM_STEP * max(shape[0], math.prod(shape[1:])) ** 0.5 for shape in shapes]
+        self.lengths = torch.tensor(lengths, dtype=torch.float64, device=device)
