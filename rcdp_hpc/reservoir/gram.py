@@ -208,7 +208,7 @@ class GramSums:
         """Add Z'Y, and the column sums of Y², to pending sums of their own."""
         y = targets.detach().to(z.device, z.dtype)
         if roots is not None:
-            y = y * roots[:, None]
+            y = (y * roots[:, None]).to(z.dtype)
         if self._pending_outputs is None:
             self._pending_outputs = z.new_zeros(z.shape[1], self.y.size), z.new_zeros(self.y.size)
         crossed, squares = self._pending_outputs

@@ -9,7 +9,7 @@ alpha · W, the fit is (X'X + lambda · I)^-1 X'Y, with an intercept that is not
 and its residual in a fit without the row, with the scale of the features and lambda unchanged, is exactly e_i / (1 -
 h_i). For every lambda both follow from one eigendecomposition: of X'X if there are at most as many features as rows, of
 XX' otherwise. Everything is computed in float64: with thousands of features, the rounding errors of float32 products
-are as large as a small penalty.
+are as large as a small penalty. Features on a GPU stay there, and so do the scores of all penalties but the best.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaled_error, scaling_sums
+from rcdp_hpc.reservoir.array_library import Array, ArrayLibrary, library_for
+from rcdp_hpc.reservoir.device_sums import sums_device
+from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaled_error
 
 # Columns that are standardised at a time if there are more features than rows: avoids a float64 copy of all columns.
 BLOCK_COLUMNS = 1024
@@ -70,6 +71,7 @@ def left_out(
     penalties: Sequence[float],
     weights: Any = None,
     factors: Any = None,
+    device: torch.device | None = None,
 ) -> LeftOut:
     """Fit ridge readouts with several penalties and return the best one by exact leave-one-out.
 
@@ -87,6 +89,8 @@ def left_out(
         Weight of each row in the fit and in the error, above 0; default 1. Their sum replaces the number of rows.
     factors : array_like, shape (F,), optional
         Factor on each standardised feature, default 1: the penalty shrinks a feature with a larger factor less.
+    device : torch.device, optional
+        Where torch computes; by default the GPU of the features. Features on the CPU are solved by LAPACK.
 
     Returns
     -------
@@ -102,8 +106,9 @@ def left_out(
     Time grows with rows · F · min(rows, F) + 10 · min(rows, F)³, and for every penalty with rows · min(rows, F) ·
     classes. The result depends only on the arguments and the number of threads.
     """
-    problem = _Problem.of(features, labels, classes, weights, factors)
-    scores, best, errors = problem.targets, (np.inf, 0.0), {}
+    problem = _Problem.of(_Rows.of(features, labels, classes, weights, factors, device))
+    rows = problem.rows
+    scores, best, errors = rows.targets, (np.inf, 0.0), {}
     for penalty in sorted(penalties, reverse=True):
         left_out_scores = problem.left_out_scores(penalty)
         errors[penalty] = problem.scaled_error(left_out_scores)
@@ -113,18 +118,25 @@ def left_out(
         raise CandidateError(
             "the left-out error is not finite: check that the states are finite, and raise the penalties"
         )
-    accuracy = float(np.mean(scores.argmax(axis=1) == problem.labels))
-    return LeftOut(best[1], scores, problem.error(scores), accuracy, problem.readout(best[1]), errors)
+    accuracy = float(np.mean(rows.library.host(scores.argmax(axis=1)) == rows.labels))
+    found = rows.library.host(scores)
+    return LeftOut(best[1], found, problem.error(scores), accuracy, problem.readout(best[1]), errors)
 
 
 def solve_rows(
-    features: Any, labels: Any, classes: int, penalty: float, weights: Any = None, factors: Any = None
+    features: Any,
+    labels: Any,
+    classes: int,
+    penalty: float,
+    weights: Any = None,
+    factors: Any = None,
+    device: torch.device | None = None,
 ) -> RidgeReadout:
     """Fit the ridge readout that `left_out` fits to all rows, for one penalty, by Cholesky.
 
     Parameters
     ----------
-    features, labels, classes, weights, factors
+    features, labels, classes, weights, factors, device
         As of `left_out`.
     penalty : float
         alpha, per row.
@@ -134,12 +146,13 @@ def solve_rows(
     CandidateError
         If features are not finite, or rounding errors exceed the penalty.
     """
-    rows = _Rows.of(features, labels, classes, weights, factors)
+    rows = _Rows.of(features, labels, classes, weights, factors, device)
     gram, dual = rows.gram()
-    gram[np.diag_indices_from(gram)] += penalty * rows.total
+    diagonal = rows.library.diagonal(gram)
+    diagonal += penalty * rows.total
     right = rows.centred_targets if dual else rows.times_transposed(rows.centred_targets)
     try:
-        solved = scipy.linalg.solve(gram, right, assume_a="pos", overwrite_a=True)
+        solved = rows.library.solve(gram, right)
     except (np.linalg.LinAlgError, ValueError) as error:
         raise CandidateError(f"the ridge readout cannot be solved with a penalty of {penalty:g} ({error})") from None
     return rows.in_raw_features(rows.times_transposed(solved) if dual else solved)
@@ -151,30 +164,38 @@ class _Rows:
 
     Attributes
     ----------
+    library : ArrayLibrary
+        Of all arrays below except the features and the labels.
     features : torch.Tensor, shape (rows, F)
         Raw features.
     labels : numpy.ndarray, shape (rows,)
-    targets : numpy.ndarray, shape (rows, classes), float64
-    weights : numpy.ndarray, shape (rows,)
-    roots : numpy.ndarray, shape (rows,)
+    targets : array, shape (rows, classes)
+    weights : array, shape (rows,)
+    total : float
+        Sum of the weights.
+    roots : array, shape (rows,)
         Square roots of the weights.
-    means : numpy.ndarray, shape (F,)
+    means : array, shape (F,)
         Weighted means.
-    inverse : numpy.ndarray, shape (F,)
+    inverse : array, shape (F,)
         Factor divided by the weighted standard deviation, 0 for a constant feature.
     """
 
+    library: ArrayLibrary
     features: torch.Tensor
     labels: NDArray[np.int64]
-    targets: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    roots: NDArray[np.float64]
-    means: NDArray[np.float64]
-    inverse: NDArray[np.float64]
+    targets: Array
+    weights: Array
+    total: float
+    roots: Array
+    means: Array
+    inverse: Array
 
     @staticmethod
-    def of(features: Any, labels: Any, classes: int, weights: Any, factors: Any = None) -> _Rows:
-        features = torch.as_tensor(features).detach().cpu()
+    def of(features: Any, labels: Any, classes: int, weights: Any, factors: Any, device: torch.device | None) -> _Rows:
+        features = torch.as_tensor(features).detach()
+        library = library_for(device or sums_device(features.device))
+        features = features.to(library.device)
         labels = np.asarray(labels, dtype=np.int64)
         if features.ndim != 2 or len(labels) != len(features):
             raise ValueError(f"features {tuple(features.shape)} and labels {labels.shape} do not fit")
@@ -183,57 +204,56 @@ class _Rows:
         weights = np.ones(len(features)) if weights is None else np.asarray(weights, dtype=np.float64)
         if weights.shape != labels.shape or not (weights > 0).all():
             raise ValueError("every row needs a weight above 0")
-        means, inverse = _moments(features, weights / weights.sum())
+        means, inverse = _moments(library, features, library.array(weights / weights.sum()))
         if factors is not None:
-            inverse = inverse * np.asarray(factors, dtype=np.float64)
-        targets = one_hot(labels, classes).astype(np.float64)
-        return _Rows(features, labels, targets, weights, np.sqrt(weights), means, inverse)
+            inverse = inverse * library.array(factors)
+        targets = library.array(one_hot(labels, classes))
+        roots = library.array(np.sqrt(weights))
+        total = float(weights.sum())
+        return _Rows(library, features, labels, targets, library.array(weights), total, roots, means, inverse)
 
     @property
-    def total(self) -> float:
-        return float(self.weights.sum())
+    def target_means(self) -> Array:
+        return self.weights @ self.targets / self.total
 
     @property
-    def target_means(self) -> NDArray[np.float64]:
-        return np.asarray(self.weights @ self.targets / self.total)
-
-    @property
-    def centred_targets(self) -> NDArray[np.float64]:
+    def centred_targets(self) -> Array:
         return self.roots[:, None] * (self.targets - self.target_means)
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
         """Yield blocks of columns of the standardised features, scaled by sqrt(weights)."""
         for columns in _columns(self.features.shape[1]):
-            block = self.features[:, columns].double().numpy() - self.means[columns]
+            block = self.library.array(self.features[:, columns]) - self.means[columns]
             block *= self.inverse[columns]
             block *= self.roots[:, None]
             yield columns, block
 
-    def gram(self) -> tuple[NDArray[np.float64], bool]:
+    def gram(self) -> tuple[Array, bool]:
         """Return X'X, or XX' if that is smaller, and whether it is XX' (the dual form)."""
         count, width = self.features.shape
         if width <= count:
             x = self.all()
             return x.T @ x, False
-        gram = np.zeros((count, count))
+        gram = self.library.zeros(count, count)
         for _, block in self.blocks():
             gram += block @ block.T
         return gram, True
 
-    def all(self) -> NDArray[np.float64]:
-        return np.concatenate([block for _, block in self.blocks()], axis=1)
+    def all(self) -> Array:
+        return self.library.concatenate([block for _, block in self.blocks()], axis=1)
 
-    def times_transposed(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
+    def times_transposed(self, right: Array) -> Array:
         """Return X' · right."""
-        product = np.empty((self.features.shape[1], right.shape[1]))
+        product = self.library.zeros(self.features.shape[1], right.shape[1])
         for columns, block in self.blocks():
             product[columns] = block.T @ right
         return product
 
-    def in_raw_features(self, solution: NDArray[np.float64]) -> RidgeReadout:
+    def in_raw_features(self, solution: Array) -> RidgeReadout:
         """Return weights for standardised features as a readout of raw features."""
         weights = solution * self.inverse[:, None]
-        return RidgeReadout(weights, self.target_means - self.means @ weights)
+        intercept = self.target_means - self.means @ weights
+        return RidgeReadout(self.library.host(weights), self.library.host(intercept))
 
 
 @dataclass(frozen=True)
@@ -243,67 +263,59 @@ class _Problem:
     Attributes
     ----------
     rows : _Rows
-    values : numpy.ndarray, shape (r,)
+    values : array, shape (r,)
         Eigenvalues l of X'X or XX', r = min(rows, F).
-    vectors : numpy.ndarray
+    vectors : array
         The eigenvectors.
     dual : bool
         Whether they are those of XX'.
-    rotated : numpy.ndarray, shape (rows, r)
+    rotated : array, shape (rows, r)
         X · V = U · sqrt(l).
-    squares : numpy.ndarray, shape (rows, r)
+    squares : array, shape (rows, r)
         Squares of `rotated`.
-    crossed : numpy.ndarray, shape (r, classes)
+    crossed : array, shape (r, classes)
         rotated' · Y.
     """
 
     rows: _Rows
-    values: NDArray[np.float64]
-    vectors: NDArray[np.float64]
+    values: Array
+    vectors: Array
     dual: bool
-    rotated: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    crossed: NDArray[np.float64]
+    rotated: Array
+    squares: Array
+    crossed: Array
 
     @staticmethod
-    def of(features: Any, labels: Any, classes: int, weights: Any, factors: Any = None) -> _Problem:
-        rows = _Rows.of(features, labels, classes, weights, factors)
+    def of(rows: _Rows) -> _Problem:
+        library = rows.library
         gram, dual = rows.gram()
         try:
-            values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True)
+            values, vectors = library.eigh(gram)
         except (np.linalg.LinAlgError, ValueError) as error:
             raise CandidateError(
                 f"the ridge readout cannot be solved ({error}): check that the states are finite"
             ) from None
-        values = np.maximum(values, 0)
-        rotated = vectors * np.sqrt(values) if dual else rows.all() @ vectors
+        values = library.at_least(values, 0.0)
+        rotated = vectors * library.sqrt(values) if dual else rows.all() @ vectors
         crossed = rotated.T @ rows.centred_targets
-        return _Problem(rows, values, vectors, dual, rotated, np.square(rotated), crossed)
+        return _Problem(rows, values, vectors, dual, rotated, rotated * rotated, crossed)
 
-    @property
-    def targets(self) -> NDArray[np.float64]:
-        return self.rows.targets
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return self.rows.labels
-
-    def left_out_scores(self, penalty: float) -> NDArray[np.float64]:
+    def left_out_scores(self, penalty: float) -> Array:
         """Return the scores of every row by the readout fitted without it, shape (rows, classes)."""
         rows, shrunk = self.rows, 1 / (self.values + penalty * self.rows.total)
         residuals = rows.centred_targets - self.rotated @ (self.crossed * shrunk[:, None])
         leverage = rows.weights / rows.total + self.squares @ shrunk
-        freedom = np.maximum(1 - leverage, LEAST_FREEDOM) * rows.roots
-        return np.asarray(rows.targets - residuals / freedom[:, None])
+        freedom = rows.library.at_least(1 - leverage, LEAST_FREEDOM) * rows.roots
+        return rows.targets - residuals / freedom[:, None]
 
-    def error(self, scores: NDArray[np.float64]) -> float:
-        squared = np.square(scores - self.rows.targets).mean(axis=1)
-        return float(self.rows.weights @ squared / self.rows.total)
+    def error(self, scores: Array) -> float:
+        difference = scores - self.rows.targets
+        return float(self.rows.weights @ (difference * difference).mean(axis=1) / self.rows.total)
 
-    def scaled_error(self, scores: NDArray[np.float64]) -> float:
+    def scaled_error(self, scores: Array) -> float:
         rows = self.rows
-        sums = scaling_sums(scores, rows.targets, rows.target_means, rows.weights)
-        return scaled_error(*sums.tolist()) / (rows.total * scores.shape[1])
+        sums = rows.library.scaling_sums(scores, rows.targets, rows.target_means, rows.weights)
+        return scaled_error(*sums) / (rows.total * scores.shape[1])
 
     def readout(self, penalty: float) -> RidgeReadout:
         """Return the readout that is fitted to all rows with this penalty."""
@@ -314,19 +326,20 @@ class _Problem:
         return self.rows.in_raw_features(self.rows.times_transposed(self.vectors @ (targets * shrunk[:, None])))
 
 
-def _moments(features: torch.Tensor, shares: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(library: ArrayLibrary, features: torch.Tensor, shares: Array) -> tuple[Array, Array]:
     """Return the weighted mean of each feature, and 1 / its weighted standard deviation, 0 for a constant feature."""
     width = features.shape[1]
-    means, deviations = np.empty(width), np.empty(width)
-    for columns in _columns(width):
-        block = features[:, columns].double().numpy()
-        means[columns] = shares @ block
-        with np.errstate(invalid="ignore"):  # values that are not finite are refused below
-            deviations[columns] = np.sqrt(shares @ np.square(block - means[columns]))
-    if not np.isfinite(deviations).all():
+    means, deviations = library.zeros(width), library.zeros(width)
+    with np.errstate(invalid="ignore"):  # values that are not finite are refused below
+        for columns in _columns(width):
+            block = library.array(features[:, columns])
+            means[columns] = shares @ block
+            block = block - means[columns]
+            block *= block
+            deviations[columns] = library.sqrt(shares @ block)
+    if not np.isfinite(library.host(deviations)).all():
         raise CandidateError("the states are not finite")
-    varies = deviations > LEAST_VARIATION * np.abs(means)
-    return means, np.divide(1.0, deviations, out=np.zeros(width), where=varies)
+    return means, library.inverse(deviations, deviations > LEAST_VARIATION * abs(means))
 
 
 def _columns(width: int) -> Iterator[slice]:

@@ -161,3 +161,36 @@ def test_weights_must_be_above_zero() -> None:
     weights[4] = 0
     with pytest.raises(ValueError, match="above 0"):
         left_out(x, labels, CLASSES, PENALTIES, weights)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(40, 6), (15, 30)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torch_agrees_with_lapack(shape: tuple[int, int], weighted: bool, dtype: torch.dtype) -> None:
+    x, labels, weights = draw(*shape)
+    features, factors = torch.from_numpy(x).to(dtype), np.linspace(0.5, 2, shape[1])
+    given = (features, labels, CLASSES, PENALTIES, weights if weighted else None, factors)
+    expected, result = left_out(*given), left_out(*given, device=torch.device("cpu"))
+    assert (result.penalty, result.accuracy) == (expected.penalty, expected.accuracy)
+    assert result.errors == pytest.approx(expected.errors, rel=1e-6)
+    assert result.error == pytest.approx(expected.error, rel=1e-6)
+    np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-6, atol=1e-7)
+    scale = x.std(0)[:, None]
+    solved = [solve_rows(*given[:3], 1e-2, *given[4:], device=device) for device in (None, torch.device("cpu"))]
+    for one, other in ((result.readout, expected.readout), solved):
+        np.testing.assert_allclose(one.weights * scale, other.weights * scale, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(one.intercept, other.intercept, rtol=1e-6, atol=1e-7)
+
+
+def test_torch_refuses_what_lapack_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels, _ = draw(12, 5)
+    cpu = torch.device("cpu")
+    x[3, 2] = np.inf
+    with pytest.raises(CandidateError, match="not finite"):
+        left_out(x, labels, CLASSES, PENALTIES, device=cpu)
+    x[3, 2] = 0
+    with pytest.raises(CandidateError, match="cannot be solved with a penalty of -1"):
+        solve_rows(x, labels, CLASSES, -1.0, device=cpu)
+    rows = module._Rows.of(x, labels, CLASSES, None, None, cpu)
+    with pytest.raises(ValueError, match="infs or NaNs"):
+        rows.library.eigh(torch.full((2, 2), torch.nan))

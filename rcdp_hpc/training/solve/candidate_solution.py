@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -44,7 +45,7 @@ class CandidateRows:
             self.features.shape[1], self.classes, len(self.labels), len(self.validation_labels), counts,
             lambda: [_blocks(self.features, self.labels)],
             lambda: [_blocks(self.validation_features, self.validation_labels)], _not_gathered,
-            level=logging.DEBUG,
+            level=logging.DEBUG, device=sums_device(self.features.device),
         )  # fmt: skip
 
 

@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.activations import load_activation
-from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
+from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
+from rcdp_hpc.reservoir.device_sums import make_sums
+from rcdp_hpc.reservoir.gram import reduce_sums
 from rcdp_hpc.reservoir.left_out import LeftOut, left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import (
     RidgeReadout,
@@ -121,6 +124,8 @@ class RowSource:
         no bound.
     level : int
         Level of the log of the fit; `logging.DEBUG` if there are many fits.
+    device : torch.device or None
+        Device of the states that sums and solves (`rcdp_hpc.reservoir.device_sums.sums_device`); None for the CPU.
     """
 
     width: int
@@ -133,6 +138,7 @@ class RowSource:
     gather: Callable[[], GatheredRows | None]
     bound: float | None = None
     level: int = logging.INFO
+    device: torch.device | None = None
 
 
 def feature_bound(config: Config) -> float | None:
@@ -293,8 +299,9 @@ def _left_out_fit(
     results: list[tuple[LeftOut, NDArray[np.float64] | None]] = []
     for factors in _block_factors(config, rows):
         result = left_out(
-            rows.states[original], rows.labels[original], classes, config.readout.ridge_penalties, row_weights, factors
-        )
+            rows.states[original], rows.labels[original], classes, config.readout.ridge_penalties, row_weights, factors,
+            source.device,
+        )  # fmt: skip
         results.append((result, factors))
     best, factors = min(results, key=lambda pair: pair[0].errors[pair[0].penalty])
     if factors is not None:
@@ -305,7 +312,9 @@ def _left_out_fit(
         readout = best.readout
     else:
         labels = rows.labels[fitted]
-        readout = solve_rows(rows.states[fitted], labels, classes, best.penalty, weights_of(labels, weights), factors)
+        readout = solve_rows(
+            rows.states[fitted], labels, classes, best.penalty, weights_of(labels, weights), factors, source.device
+        )
     scores = readout.predict(rows.states[fitted]).astype(np.float64)
     return RidgeFit(readout, best.penalty, best.accuracy, scores.mean(0), scores.std(0), "left-out")
 
@@ -337,7 +346,8 @@ def _by_validation(
         bound *= 4  # abs(feature - origin) is at most twice the bound of a feature
     if bound is not None and weights is not None:
         bound *= max(1.0, float(weights.max()))
-    sums = agree(comm, lambda: GramSums(source.width, source.classes, config.readout.ridge_precision, bound))
+    precision = config.readout.ridge_precision
+    sums = agree(comm, lambda: make_sums(source.width, source.classes, precision, bound, device=source.device))
     agree(comm, lambda: sum_slabs(sums, source.partitions(), weights))
     reduce_sums(sums, comm)
     summed_at = time.perf_counter()
@@ -388,7 +398,7 @@ def _shifted(source: RowSource, origin: NDArray[np.float32] | None) -> RowSource
     """Return the rows with `origin` subtracted from their features."""
     if origin is None:
         return source
-    subtracted = torch.from_numpy(origin)
+    subtracted = torch.from_numpy(origin).to(source.device or "cpu")
 
     def shifted(partitions: Iterable[Blocks]) -> Iterator[Blocks]:
         for partition in partitions:
@@ -436,14 +446,34 @@ class _Validation:
 
     def sums_for(self, readout: RidgeReadout) -> NDArray[np.float64]:
         """Return the sums of `scaling_sums`, the number of correct rows, and the sum of the weights."""
-        result, counts = np.zeros(5), self.source.class_counts
+        counts = self.source.class_counts
         total = counts if self.weights is None else counts * self.weights
+        shares = total / total.sum()
+        if self.source.device is not None:
+            return self._sums_on(self.source.device, readout, shares)
+        result = np.zeros(5)
         for partition in self.partitions():
             for states, labels in partition:
                 scores, expected = readout.predict(states), labels.cpu().numpy()
                 weight: Any = np.ones(len(expected)) if self.weights is None else self.weights[expected]
                 targets = one_hot(expected, self.source.classes)
-                scaling = scaling_sums(scores, targets, total / total.sum(), weight)
+                scaling = scaling_sums(scores, targets, shares, weight)
                 sums = [*scaling, np.count_nonzero(scores.argmax(1) == expected), weight.sum()]
                 result += np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
         return result
+
+    @torch.inference_mode()
+    def _sums_on(self, device: torch.device, readout: RidgeReadout, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sums of `sums_for`, which are read from the device once."""
+        scores_of, shares_there = readout.placed(device), torch.from_numpy(shares).to(device)
+        ones = np.ones(self.source.classes) if self.weights is None else self.weights
+        class_weights = torch.from_numpy(ones).to(device)
+        result = torch.zeros(5, dtype=torch.float64, device=device)
+        for partition in self.partitions():
+            for states, labels in partition:
+                scores, expected = scores_of(states.to(device)), labels.to(device)
+                weight, targets = class_weights[expected], functional.one_hot(expected, self.source.classes)
+                scaling = scaling_sums_of(scores, targets, shares_there, weight)
+                counts = torch.stack([(scores.argmax(1) == expected).sum().double(), weight.sum()])
+                result += (torch.cat([scaling, counts]) / ERROR_STEP).round() * ERROR_STEP
+        return result.cpu().numpy()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.networks.extractors import extractor_of
+from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -48,6 +49,7 @@ def streamed_source(
     shifts = shifts_within(config.augment.shifts)
     joined = extractor_of(config, shards.sample_shape).joined_features
     joined_at = reservoir.width - joined if joined else 0
+    device = sums_device(reservoir.device)
 
     def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         copies = shifts if split == "train" else shifts[:1]
@@ -61,13 +63,13 @@ def streamed_source(
         parts = []
         for split in SPLITS:
             bounds = blocks_of_rank(shards.rows(split), reservoir.batch_rows, comm.rank, comm.size)
-            parts.append(agree(comm, partial(_rows_of, shards, split, blocks(split, *bounds), *bounds)))
+            parts.append(agree(comm, partial(_rows_of, shards, split, blocks(split, *bounds), *bounds, device)))
         return _gathered(comm, reservoir.width, parts, joined_at)
 
     rows, counts = shards.rows("train") * len(shifts), shards.class_counts("train") * len(shifts)
     return RowSource(
         reservoir.width, len(shards.classes), rows, shards.rows("validation"), counts,
-        lambda: partitions("train"), lambda: partitions("validation"), gather, feature_bound(config),
+        lambda: partitions("train"), lambda: partitions("validation"), gather, feature_bound(config), device=device,
     )  # fmt: skip
 
 
@@ -81,6 +83,7 @@ def cached_source(
 ) -> RowSource:
     """Return rows with cached states: each rank's partitions of the training rows, and its validation rows."""
     train, validation = states
+    device = sums_device(train.device)
 
     def blocks(start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for block in train.blocks(batch_rows, start - train.first, stop - train.first):
@@ -91,13 +94,13 @@ def cached_source(
         parts = []
         for split, rows in zip(SPLITS, states, strict=True):
             bounds = rows.first, rows.first + len(rows)
-            parts.append(agree(comm, partial(_rows_of, shards, split, rows.blocks(batch_rows), *bounds)))
+            parts.append(agree(comm, partial(_rows_of, shards, split, rows.blocks(batch_rows), *bounds, device)))
         return _gathered(comm, train.states.shape[1], parts)
 
     return RowSource(
         train.states.shape[1], len(shards.classes), shards.rows("train"), shards.rows("validation"),
         shards.class_counts("train"), lambda: (blocks(*bounds) for bounds in _local_bounds(plan, shards.rows("train"))),
-        lambda: [validation.blocks(batch_rows)], gather, feature_bound(config),
+        lambda: [validation.blocks(batch_rows)], gather, feature_bound(config), device=device,
     )  # fmt: skip
 
 
@@ -117,9 +120,11 @@ def _local_bounds(plan: BatchPlan, rows: int) -> list[tuple[int, int]]:
 Part = tuple[list[torch.Tensor], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _rows_of(shards: ShardReader, split: str, blocks: Blocks, start: int, stop: int) -> Part:
-    """Return states in blocks, class indices and origins of consecutive rows."""
-    computed = [(states.cpu(), labels.cpu().numpy()) for states, labels in blocks]
+def _rows_of(
+    shards: ShardReader, split: str, blocks: Blocks, start: int, stop: int, device: torch.device | None = None
+) -> Part:
+    """Return states in blocks, on the CPU or a device, class indices and origins of consecutive rows."""
+    computed = [(states.to(device or "cpu"), labels.cpu().numpy()) for states, labels in blocks]
     if split == "validation":
         origins = np.full(stop - start, VALIDATION)
     else:
@@ -145,11 +150,11 @@ def _stacked(
     if comm.size == 1:
         return local, labels, origins
     # float64 represents states of 32 bits or fewer, and class indices, exactly.
-    rows = comm.gather_rows(np.column_stack([local.double().numpy(), labels, origins]))
+    rows = comm.gather_rows(np.column_stack([local.double().cpu().numpy(), labels, origins]))
     if rows is None:
         return None
     return (
-        torch.from_numpy(rows[:, :width]).float(),
+        torch.from_numpy(rows[:, :width]).float().to(local.device),
         rows[:, width].astype(np.int64),
         rows[:, width + 1].astype(np.int64),
     )

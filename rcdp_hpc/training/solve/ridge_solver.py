@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from rcdp_hpc.config import Config
 from rcdp_hpc.networks.readouts.ridge import RidgeNetwork
 from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -38,9 +36,5 @@ class RidgeSolver(Solver):
     ) -> Solution:
         """Solve the readout; parameters and result as `Solver.solve`."""
         fit = fit_ridge(config, comm, source, with_validation)
-
-        def scores(features: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(fit.readout.predict(features))
-
         weights = RidgeNetwork.weights_of(fit.readout)
-        return Solution(weights, scores, fit.accuracy, fit.selected_by, fit.selected_by, (fit.penalty,))
+        return Solution(weights, fit.readout.scores, fit.accuracy, fit.selected_by, fit.selected_by, (fit.penalty,))

@@ -256,3 +256,39 @@ def test_features_with_small_deviation_are_solved_in_single_precision():
     assert single.penalty == double.penalty
     predicted = (fit.readout.predict(rows.states.double()) for fit in (single, double))
     np.testing.assert_allclose(*predicted, atol=2e-3)
+
+
+def on_torch(source: RowSource) -> RowSource:
+    """Return rows that torch sums and solves, as on a GPU."""
+    return replace(source, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_device_chooses_and_solves_as_blas_and_as_any_number_of_ranks(selection, weights):
+    rows = Rows()
+    config = config_of(
+        readout__ridge_selection=selection, loss__class_weights=weights, readout__ridge_precision="double"
+    )
+    expected = fit_ridge(config, SingleProcess(), rows.source(SingleProcess()))
+    found = [
+        Ranks(size).run(lambda comm: fit_ridge(config, comm, on_torch(rows.source(comm)))) for size in (1, 2, 3, 4)
+    ]
+    fit = found[0][0]
+    assert {bits(one) for fits in found for one in fits} == {bits(fit)}
+    assert (fit.penalty, fit.accuracy) == (expected.penalty, expected.accuracy)
+    for name in ("weights", "intercept"):
+        one, other = getattr(fit.readout, name), getattr(expected.readout, name)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
+    np.testing.assert_allclose((fit.means, fit.deviations), (expected.means, expected.deviations), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_device_solves_in_single_precision(dtype):
+    rows = Rows()
+    rows.states = (1 + 2e-3 * rows.states if dtype == torch.float32 else rows.states).to(dtype)
+    config, comm = config_of(readout__ridge_selection="validation", readout__ridge_precision="single"), SingleProcess()
+    fit, expected = fit_ridge(config, comm, on_torch(rows.source(comm))), fit_ridge(config, comm, rows.source(comm))
+    assert (fit.penalty, fit.accuracy) == (expected.penalty, expected.accuracy)
+    scores = [one.readout.predict(rows.states.double()) for one in (fit, expected)]
+    np.testing.assert_allclose(*scores, atol=2e-3)
