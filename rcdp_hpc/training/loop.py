@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.launched_steps import FetchedRows, Launch, LaunchedSteps
 from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe, describe_epoch
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
@@ -35,12 +37,13 @@ from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
-from rcdp_hpc.training.partition.repartition import Repartitioner
+from rcdp_hpc.training.partition.repartition import Repartitioner, numbered
 from rcdp_hpc.training.pruning.make import make_pruner
 from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
-from rcdp_hpc.training.step import Batch, Stepper, StepResult
+from rcdp_hpc.training.step import Stepper, StepResult
+from rcdp_hpc.training.step_inputs import Batch
 from rcdp_hpc.training.teacher import TeacherTargets
 from rcdp_hpc.training.training_checkpoint import ReplicaState, TrainerState
 from rcdp_hpc.training.validation import validate
@@ -126,6 +129,9 @@ class Trainer:
         self.rows_timed = 0
         self.step_seconds = 0.0
         self.timer: EpochTimer
+        # Steps that the host has not read the results of, and whether it waits for the next one.
+        self.launched = LaunchedSteps()
+        self.waits = False
         # This rank's rows since the weights were averaged, its first fault since then, and skipped steps in a row.
         self.local_rows = 0
         self.fault = ""
@@ -156,16 +162,18 @@ class Trainer:
         mixup = Mixup(config.augment.mixup, plan) if config.augment.mixup else None
         self.gradient_norms = GradientNorms(network) if config.training.gradient_norms else None
         self.pruner = make_pruner(config, network, self.steps)
-        self.stepper = Stepper(
-            config, self.seed, network, self.optimizer, self.objective, self.train, self.parallel, mixup,
-            self.gradient_norms, self.teacher, self.pruner,
-        )  # fmt: skip
         self.average = MovingAverage(network, config.optimizer.ema) if config.optimizer.ema else None
-        self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
         self.repartitioner = None
         if plan.reshuffle_every:
             labels = np.concatenate(self.comm.allgather(self.labels))
             self.repartitioner = Repartitioner(plan, labels, self.parallel.engine)
+            self.train = numbered(self.train)
+        self.stepper = Stepper(
+            config, self.seed, network, self.optimizer, self.objective, self.train, self.parallel, mixup,
+            self.gradient_norms, self.teacher, self.pruner, self.average if self.parallel.syncs_gradients else None,
+        )  # fmt: skip
+        self.stepper.inputs.reserve(config.training.accumulate, plan.most_batch_rows)
+        self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -205,84 +213,143 @@ class Trainer:
         if self.repartitioner:
             self.train = self.stepper.train = self.repartitioner.partition(position.epoch, self.train)
             self.labels = self.train.labels.cpu().numpy()
+        self.stepper.begin_epoch(position.epoch)
+        self.stepper.sums.set(
+            position.loss_sum, position.correct, position.norm_sum, position.step - position.skipped_steps,
+            position.norm_max,
+        )  # fmt: skip
         orders = self.plan.orders(position.epoch)
         weights = self._step_weights(orders)
-        interval, since = self._steps_between_pauses(), 0
+        interval = self._steps_between_pauses()
         self.rows_timed = 0
-        # `pause` may raise; the thread that fetches batches has ended then.
-        with closing(self._fetch(orders)) as batches, self._epoch_progress() as progress:
+        self.launched.begin(position.step)
+        with self._epoch_progress() as progress:
             while position.step < self.steps:
-                started = time.perf_counter()
-                self._take_step(next(batches), float(weights[position.step]))
-                self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
+                # `pause` may raise; the thread that fetches batches has ended then.
+                with closing(self._fetch(orders)) as batches:
+                    self._take_steps(batches, weights, interval, pause, progress)
+
+    def _take_steps(
+        self,
+        batches: Iterator[FetchedRows],
+        weights: NDArray[np.float64],
+        interval: int,
+        pause: Callable[[], None],
+        progress: Progress,
+    ) -> None:
+        """Take the steps up to the end of the epoch, or to the return to one without a finite gradient."""
+        position, launched = self.position, self.launched
+        for rows, fetched in batches:
+            self._take_step(rows, fetched, float(weights[position.step]))
+            if position.step > progress.done:
                 progress.advance()
-                since += 1
-                ranks_equal = self._synchronise()
-                if ranks_equal and self.average:
-                    self._update_average(self.average)
-                # A checkpoint holds the weights of one rank, so it needs ranks with equal weights.
-                if ranks_equal and since >= interval and position.step < self.steps:
-                    pause()
-                    since = 0
+            is_due = launched.since_pause(position.step) >= interval
+            ranks_meet = self._ranks_meet()
+            # A checkpoint holds the weights of one rank, so it needs ranks with equal weights.
+            if not (ranks_meet and (is_due or position.step == self.steps or not self.parallel.syncs_gradients)):
+                continue
+            if not self._read():
+                return
+            self._synchronise()
+            if is_due and position.step < self.steps:
+                pause()
+                launched.begin(position.step)
 
     def _epoch_progress(self) -> Progress:
         """Return the progress of the epoch in steps. It reads nothing from the device."""
         title, show = f"epoch {self.position.epoch + 1} of {self.config.training.epochs}", self.show_progress
         return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
 
-    def _fetch(self, orders: NDArray[np.int64]) -> Generator[list[Batch]]:
-        """Yield the batches of each step from the current one on.
+    def _fetch(self, orders: NDArray[np.int64]) -> Generator[FetchedRows]:
+        """Yield the rows of each step from the current one on, with the batches if states are slow.
 
         States in a file, or computed on demand, are fetched by a thread during the preceding step. States in memory are
         available sooner than a thread could pass them on.
         """
-        epoch, device = self.position.epoch, self.train.device
+        device = self.train.device
 
-        def fetch(step: int) -> list[Batch]:
-            batches = [torch.from_numpy(self.plan.batch(orders, batch)) for batch in self._batches_of(step)]
-            return [self.stepper.fetch(epoch, rows.to(device)) for rows in batches]
+        def fetch(step: int) -> FetchedRows:
+            rows = [self.plan.batch(orders, batch) for batch in self._batches_of(step)]
+            if not self.train.slow:
+                return rows, []
+            return rows, [self.stepper.fetch(torch.from_numpy(indices).to(device)) for indices in rows]
 
         steps = (fetch(step) for step in range(self.position.step, self.steps))
         return ahead(steps) if self.train.slow else steps
 
-    def _take_step(self, batches: list[Batch], weight: float) -> None:
-        """Take one step, or skip it if its gradient is not finite."""
-        position = self.position
-        rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
+    def _take_step(self, rows: list[NDArray[np.int64]], fetched: list[Batch], weight: float) -> None:
+        """Start a step; if this is the return to one without a finite gradient, wait for it, and skip it or stop."""
+        position, stepper = self.position, self.stepper
+        if self.fault:  # of a rank that steps independently: it ends the training when the ranks meet
+            position.step += 1
+            return
+        global_rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
         rate = self.learning_rate.at(position.epoch, position.step)
+        launch = Launch(global_rows, rows, stepper.scale.state())
+        if not (self.waits or stepper.needs_host):
+            stepper.launch(rows, weight, rate, fetched)
+            self.launched.add(launch)
+            position.step += 1
+            return
+        self.waits = False
         if self.pruner:
             self.pruner.begin_step(position.epoch * self.steps + position.step)
-        result = self.stepper.step(batches, weight, rate)
-        self.rows_timed += rows
-        self.local_rows += sum(map(len, batches))
+        result = stepper.step(rows, weight, rate, fetched)
         if result.fault is None:
-            position.add(result)
-            self.skips = 0
-            for batch in batches:
-                self.class_counts += np.bincount(batch.labels.cpu().numpy(), minlength=len(self.class_counts))
-        elif self.parallel.syncs_gradients:
-            self._handle_divergence(result, weight, rows, rate)
-        else:
-            self.fault = self.fault or describe(
-                position.epoch, position.step, result.loss_sum / weight, rate, result.fault
-            )
+            self.launched.add(launch)
             position.step += 1
+            self.skips = 0
+        elif self.parallel.syncs_gradients:
+            self._read()
+            self._handle_divergence(result, weight, global_rows, rate)
+        else:
+            self.fault = describe(position.epoch, position.step, result.loss_sum / weight, rate, result.fault)
+            position.step += 1
+
+    def _read(self) -> bool:
+        """Read the sums of the steps; return whether all gradients were finite. If not, return to that step."""
+        if self.fault:
+            return True
+        position, stepper = self.position, self.stepper
+        sums = stepper.sums.read()
+        position.loss_sum, position.correct = sums.loss, sums.correct
+        position.norm_sum, position.norm_max = sums.norm, sums.largest_norm
+        done = sums.steps + position.skipped_steps
+        finished, repeated = self.launched.read(position.step - done)
+        for step in finished:
+            self.rows_timed += step.global_rows
+            self.local_rows += sum(map(len, step.rows))
+            for rows in step.rows:
+                self.class_counts += np.bincount(self.labels[rows], minlength=len(self.class_counts))
+        if finished:
+            self.skips = 0
+            self.step_seconds = self.launched.step_seconds
+        if repeated is None:
+            return True
+        stepper.sums.clear()
+        stepper.scale.restore(repeated.loss_scale)
+        position.step = done
+        self.waits = True
+        return False
 
     def _batches_of(self, step: int) -> range:
         """Return the batches whose gradients a step accumulates."""
         count = self.config.training.accumulate
         return range(step * count, min((step + 1) * count, self.plan.steps))
 
-    def _synchronise(self) -> bool:
-        """Average the weights of ranks that step independently, if due; return whether all ranks are equal.
+    def _ranks_meet(self) -> bool:
+        """Return whether all ranks are equal after this step, or become equal by `_synchronise`.
 
-        Independent replicas count as equal at the end of an epoch. A fault of any rank ends the training here.
+        Independent replicas count as equal at the end of an epoch.
         """
-        if self.parallel.syncs_gradients:
+        if self.parallel.syncs_gradients or self.position.step == self.steps:
             return True
-        due = not (self.parallel.independent or self.position.step % self.config.parallel.local_steps)
-        if not due and self.position.step < self.steps:
-            return False
+        return not (self.parallel.independent or self.position.step % self.config.parallel.local_steps)
+
+    def _synchronise(self) -> None:
+        """Average the weights of ranks that step independently. A fault of any rank ends the training here."""
+        if self.parallel.syncs_gradients:
+            return
         with self.parallel.engine.counted():
             faults = self.comm.allgather(self.fault)
         for rank, fault in enumerate(faults):
@@ -292,17 +359,9 @@ class Trainer:
         if not self.parallel.independent:
             self.parallel.average(self.network, self.optimizer, self.local_rows)
         self.local_rows = 0
-        return True
-
-    def _update_average(self, average: MovingAverage) -> None:
-        average.update(self.network, self._steps_since_average())
-        if self.pruner:
-            self.pruner.mask_average(average.weights)
-
-    def _steps_since_average(self) -> int:
-        """Return the steps since the ranks were equal the last time: 1 if they sum gradients in every step."""
-        count = 1 if self.parallel.syncs_gradients else self.config.parallel.local_steps
-        return self.position.step % count or count
+        if self.average:
+            count = self.config.parallel.local_steps
+            self.stepper.update_average(self.average, self.position.step % count or count)
 
     def _handle_divergence(self, result: StepResult, weight: float, rows: int, rate: float) -> None:
         """Stop, or skip the step and halve the rate. All ranks have the same norm, so they decide equally."""
@@ -315,6 +374,9 @@ class Trainer:
             raise agreed(DivergedError(f"{description} {advice(not hopeless, self.position.best_epoch >= 0)}"))
         self.learning_rate.halve()
         self.position.skip(weight, rows)
+        self.rows_timed += rows
+        if self.average:
+            self.stepper.update_average(self.average)
         log.warning("%s The step is skipped, and the learning rate is halved.", description)
 
     def _step_weights(self, orders: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -357,7 +419,7 @@ class Trainer:
             validation_loss=sums[3] / sums[4],
             validation_accuracy=validation["accuracy"],
             validation_macro_f1=validation["macro_f1"],
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            learning_rate=self.stepper.inputs.rate_value,
             gradient_norm=position.norm_sum / (self.steps - position.skipped_steps),
             gradient_norm_max=position.norm_max,
             skipped_steps=position.skipped_steps,
@@ -416,7 +478,7 @@ class Trainer:
     def state(self) -> TrainerState:
         """Return all that `restore` needs to continue with the same bits. Collective."""
         sums = self.comm.allgather((self.position.loss_sum, self.position.correct, *self.class_counts.tolist()))
-        replica = ReplicaState(self.network.state_dict(), self.optimizer.state_dict())
+        replica = ReplicaState(self.network.state_dict(), self._optimizer_state())
         return TrainerState(
             position=replace(self.position),
             partial_sums=[list(sums_of_rank) for sums_of_rank in sums],
@@ -430,6 +492,13 @@ class Trainer:
             pruning=self.pruner.state() if self.pruner else {},
             best_weights=self.best_weights,
         )
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """Return the optimiser's state; its learning rate is a number, also if steps read it from the device."""
+        state: dict[str, Any] = self.optimizer.state_dict()
+        for group in state["param_groups"]:
+            group["lr"] = float(group["lr"])
+        return state
 
     def restore(self, state: TrainerState, where: str = "the checkpoint") -> None:
         """Continue from a saved state.

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rcdp_hpc.training.monitor.epoch_cost import EpochCost
-
-if TYPE_CHECKING:
-    from rcdp_hpc.training.step import StepResult
 
 
 @dataclass
@@ -43,14 +40,6 @@ class Position:
     best_loss: float = float("inf")
     best_epoch: int = -1
     finished: str = ""
-
-    def add(self, result: StepResult) -> None:
-        """Add the result of a step to the sums, and advance by one step."""
-        self.step += 1
-        self.loss_sum += result.loss_sum
-        self.correct += result.correct
-        self.norm_sum += result.gradient_norm
-        self.norm_max = max(self.norm_max, result.gradient_norm)
 
     def skip(self, weight: float, rows: int) -> None:
         """Skip a step, with the weight and number of its rows over all ranks, and advance by one step."""

@@ -1,64 +1,46 @@
-"""One step of the training: forward pass, backward pass, sum of the gradients over ranks, update of the weights."""
+"""One step of the training: forward pass, backward pass, sum of the gradients over ranks, update of the weights.
+
+A step reads nothing back from the device, so that the host can prepare the next ones, and a GPU can repeat a recorded
+step. What it reads is in buffers (`StepInputs`), what it adds up is on the device (`StepSums`). If a gradient is not
+finite, this step and all later ones change nothing, until the host reads the sums, returns to that step and handles it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.networks.base import Network
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import EpochKeys, SampleRng
 from rcdp_hpc.parallel.base import Strategy
-from rcdp_hpc.parallel.statistics import running_statistics
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, first_in_forward
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
+from rcdp_hpc.training.optim.ema import MovingAverage
 from rcdp_hpc.training.optim.fake_quantization import rounded_weights
 from rcdp_hpc.training.optim.gradients import add_penalty, clip, shrink
 from rcdp_hpc.training.optim.loss_scale import LossScale
 from rcdp_hpc.training.optim.objective import Objective
-from rcdp_hpc.training.partition.mixup import Mixup
+from rcdp_hpc.training.partition.mixup import DRAW, Mixup
 from rcdp_hpc.training.pruning.pruner import Pruner
 from rcdp_hpc.training.states.cache import CachedStates
+from rcdp_hpc.training.step_inputs import Batch, StepInputs
+from rcdp_hpc.training.step_sums import SavedStatistics, StepSums
 from rcdp_hpc.training.teacher import TeacherTargets
 
 HALF_PRECISION_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A rank's rows of a batch.
-
-    Attributes
-    ----------
-    states : torch.Tensor, shape (rows, width), float32
-        Mixed with those of the partners (``augment.mixup``).
-    labels : torch.Tensor, shape (rows,), int64
-    draw : SampleRng
-        Random numbers of these rows.
-    mixed : tuple of torch.Tensor, optional
-        With mixup: labels of the partners, int64, and share of each row itself, float32, both of shape (rows,).
-    teacher : torch.Tensor, shape (rows, classes), optional
-        With a teacher: its probabilities at ``loss.teacher_temperature``, mixed like the states.
-    """
-
-    states: torch.Tensor
-    labels: torch.Tensor
-    draw: SampleRng
-    mixed: tuple[torch.Tensor, torch.Tensor] | None
-    teacher: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
 @dataclass
 class StepResult:
-    """The result of a step.
+    """The result of a step that the host waited for.
 
     Attributes
     ----------
@@ -100,6 +82,19 @@ class Stepper:
         The probabilities that the training imitates.
     pruner : Pruner, optional
         Removes weights.
+    average : MovingAverage, optional
+        Updated after each step.
+
+    Attributes
+    ----------
+    inputs : StepInputs
+        What the next step reads.
+    sums : StepSums
+        What the steps add up.
+    run : callable
+        Runs the step whose inputs are filled; `run_eagerly`, or what repeats a recorded step.
+    rate_on_device : bool
+        Whether the optimiser reads the learning rate from the device, as a recorded step must.
     """
 
     def __init__(
@@ -115,9 +110,9 @@ class Stepper:
         gradient_norms: GradientNorms | None = None,
         teacher: TeacherTargets | None = None,
         pruner: Pruner | None = None,
+        average: MovingAverage | None = None,
     ) -> None:
         self.config = config
-        self.seed = seed
         self.network = network
         self.optimizer = optimizer
         self.objective = objective
@@ -127,99 +122,167 @@ class Stepper:
         self.gradient_norms = gradient_norms
         self.teacher = teacher
         self.pruner = pruner
-        self.statistics = running_statistics(network)
+        self.average = average
+        draws = [*network.random_draws(), *([DRAW] if mixup else [])]
+        self.keys = EpochKeys(seed, train.device, draws, train.all_numbers()).begin(0)
+        self.statistics = SavedStatistics(network)
         self.scale = LossScale(config.training.precision == "fp16")
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
+        self.inputs = StepInputs(train.device)
+        self.sums = StepSums(train.device)
+        self.run: Callable[[], None] = self.run_eagerly
+        self.rate_on_device = False
+        self.needs_host = self._needs_host()
+        if not self.needs_host:
+            # Torch's convention: where it is 1, an optimiser leaves weights and moments as they are.
+            self.optimizer.found_inf = self.sums.halted
 
-    def fetch(self, epoch: int, rows: torch.Tensor) -> Batch:
-        """Return the batch of these local row indices, shape (rows,), int64, in an epoch counted from 0."""
+    def _needs_host(self) -> str:
+        """Return what makes the host wait for each step, for messages; empty if nothing does."""
+        if not getattr(self.optimizer, "reads_nothing_back", False):
+            return f"optimizer.kind = {self.config.optimizer.kind!r} does not read found_inf"
+        if self.pruner:
+            return "weights are removed ([pruning])"
+        return "training.gradient_norms" if self.gradient_norms else ""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the epoch, counted from 0, whose random numbers the steps draw."""
+        self.keys.begin(epoch)
+
+    def fetch(self, rows: torch.Tensor) -> Batch:
+        """Return the batch of these local row indices, shape (rows,), int64, in the current epoch."""
         states, labels = self.train.batch(rows)
-        draw = SampleRng.at(self.seed, epoch, self.train.numbers_of(rows))
-        mixed = None
+        draw = self.keys.of(rows)
         teacher = self.teacher.of(self.train.numbers_of(rows)) if self.teacher else None
-        if self.mixup:
-            partners, shares = self.mixup.pairs(draw, rows + self.train.first)
-            others, other_labels = self.train.batch(partners - self.train.first)
-            states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
-            if self.teacher and teacher is not None:
-                numbers = self.train.numbers_of(partners - self.train.first)
-                teacher = teacher.lerp(self.teacher.of(numbers), 1 - shares[:, None])
-        return Batch(states, labels, draw, mixed, teacher)
+        if not self.mixup:
+            return Batch(states, labels, draw, teacher=teacher)
+        partners, shares = self.mixup.pairs(draw, rows + self.train.first)
+        partners = partners - self.train.first
+        others, other_labels = self.train.batch(partners)
+        states = states.lerp(others, 1 - shares[:, None])
+        if self.teacher and teacher is not None:
+            teacher = teacher.lerp(self.teacher.of(self.train.numbers_of(partners)), 1 - shares[:, None])
+        return Batch(states, labels, draw, other_labels, shares, teacher)
 
-    def step(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
-        """Update the weights once.
-
-        If the gradient is not finite, the loss scale is lowered until it is finite or the scale is 1; then the result
-        has a fault, and the weights do not change.
+    def launch(
+        self,
+        rows: Sequence[NDArray[np.int64]],
+        weight: float,
+        rate: float,
+        fetched: Sequence[Batch] = (),
+        run: Callable[[], None] | None = None,
+    ) -> None:
+        """Start a step. It changes nothing from the first step without a finite gradient on, until `StepSums.clear`.
 
         Parameters
         ----------
-        batches : sequence of Batch
-            This rank's rows of each batch whose gradients are accumulated; there may be no rows.
+        rows : sequence of ndarray of int64
+            This rank's local row indices of each batch whose gradients are accumulated; there may be none.
         weight : float
             Sum of the weights of all ranks' rows.
         rate : float
             Learning rate.
+        fetched : sequence of Batch
+            The batches, if they were fetched ahead.
+        run : callable, optional
+            Default: `run`.
         """
+        self.inputs.fill(rows, weight, rate, self.scale.factor)
+        for number, batch in enumerate(fetched):
+            self.inputs.store(number, batch, self.keys.of(self.inputs.rows(number)))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        before = [values.clone() for values in self.statistics]
-        result = self._try(batches, weight, rate)
-        while result.fault is None and not math.isfinite(result.gradient_norm):
-            if not self.scale.lower():
-                result.fault = self._find_fault(batches)
-            for values, earlier in zip(self.statistics, before, strict=True):
-                values.copy_(earlier)
-            if result.fault is None:
-                result = self._try(batches, weight, rate)
-        return result
+            group["lr"] = self.inputs.rate if self.rate_on_device else rate
+        (run or self.run)()
+        self.scale.grow()
 
-    def _try(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
-        """Update the weights if the gradient is finite."""
+    def run_eagerly(self) -> None:
+        """Run the step whose inputs are filled, call by call."""
+        self.parallel.expect_passes(self.optimizer, len(self.inputs.counts))
+        self.compute(self.inputs)
+        self.parallel.sum_gradients(self.optimizer)
+        self.apply(self.inputs)
+
+    def step(
+        self, rows: Sequence[NDArray[np.int64]], weight: float, rate: float, fetched: Sequence[Batch] = ()
+    ) -> StepResult:
+        """Take a step and wait for it; parameters as `launch`.
+
+        If the gradient is not finite, the loss scale is lowered until it is finite or the scale is 1; then the result
+        has a fault, and the weights do not change.
+        """
+        while True:
+            before = self.scale.state()
+            self.launch(rows, weight, rate, fetched, self.run_eagerly)
+            sums = self.sums.read()
+            result = StepResult(sums.step_loss, sums.step_correct, sums.step_norm)
+            if math.isfinite(result.gradient_norm):
+                return result
+            self.sums.clear()
+            self.scale.restore(before)
+            if not self.scale.lower():
+                result.fault = self._find_fault()
+                self.statistics.restore()
+                return result
+
+    def compute(self, inputs: StepInputs) -> None:
+        """Compute this rank's gradients, loss and correct rows of a step."""
         if self.pruner:
             self.pruner.begin_pass()
-        loss_sum, correct = self._accumulate(batches, weight)
-        self.parallel.sum_gradients(self.optimizer)
-        self.scale.unscale(self.network)
-        if self.pruner:
-            self.pruner.end_pass()
-        layer_norms = self.gradient_norms.layer_norms() if self.gradient_norms else None
-        add_penalty(self.trained, self.config.loss.l2)
-        norm = float(clip(self.trained, self.config.optimizer.clip_norm))
-        if math.isfinite(norm):
-            if self.gradient_norms and layer_norms is not None:
-                self.gradient_norms.add(layer_norms, self.scale.factor)
-            self.parallel.update(self.optimizer)
-            shrink(self.optimizer, self.trained, self.config.loss.l1)
-            if self.pruner:
-                self.pruner.end_step(rate)
-            self.scale.grow()
-        elif self.gradient_norms:
-            self.gradient_norms.leave_out()
-        return StepResult(loss_sum, correct, norm)
-
-    def _accumulate(self, batches: Sequence[Batch], weight: float) -> tuple[float, float]:
-        """Add up the gradients of the batches; return the sum of the losses and the number of correct rows."""
+        self.statistics.save()
         for weights in self.trained:
             weights.grad = None
-        self.parallel.expect_passes(self.optimizer, len(batches))
-        loss_sum, correct = 0.0, 0.0
-        for batch in self._nonempty(batches):
+        losses, correct = [], []
+        for number in self._nonempty(inputs):
+            batch = self._batch(inputs, number)
             scores, loss = self._loss(batch)
             # The loss of a rank is its share of the mean over the global batch, so the sum of the ranks' gradients is
             # the gradient of the mean.
-            (loss * self.scale.factor / weight).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.item()
-            correct += (scores.detach().argmax(1) == batch.labels).sum().item()
+            loss.backward(inputs.seed.to(loss.dtype))  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            correct.append((scores.detach().argmax(1) == batch.labels).sum())
+        self.sums.note_rows(losses, correct)
         for weights in self.trained:
             # A rank that steps independently and has no rows updates the optimiser's moments with gradient 0.
             if weights.grad is None:
                 weights.grad = torch.zeros_like(weights)
-        return loss_sum, correct
 
-    def _nonempty(self, batches: Sequence[Batch]) -> list[Batch]:
+    def _nonempty(self, inputs: StepInputs) -> list[int]:
         """Return the batches to compute: all if other ranks wait for their statistics, otherwise those with rows."""
-        return [batch for batch in batches if len(batch) or self.parallel.syncs_gradients]
+        return [number for number, count in enumerate(inputs.counts) if count or self.parallel.syncs_gradients]
+
+    def _batch(self, inputs: StepInputs, number: int) -> Batch:
+        stored = inputs.stored(number)
+        return self.fetch(inputs.rows(number)) if stored is None else stored
+
+    def apply(self, inputs: StepInputs) -> None:
+        """Update the weights with the summed gradients, and add up the step, unless the gradient is not finite."""
+        self.scale.unscale(self.network, inputs.unscale)
+        if self.pruner:
+            self.pruner.end_pass()
+        layer_norms = self.gradient_norms.layer_norms() if self.gradient_norms else None
+        add_penalty(self.trained, self.config.loss.l2)
+        self.sums.note_norm(clip(self.trained, self.config.optimizer.clip_norm))
+        updates = not self.needs_host or bool(self.sums.going.item())
+        if self.gradient_norms and layer_norms is not None:
+            if updates:
+                self.gradient_norms.add(layer_norms, self.scale.factor)
+            else:
+                self.gradient_norms.leave_out()
+        if updates:
+            self.parallel.update(self.optimizer)
+            shrink(self.optimizer, self.trained, self.config.loss.l1)
+        if updates and self.pruner:
+            self.pruner.end_step(inputs.rate_value)
+        self.sums.add()
+        self.statistics.restore(self.sums.going)
+        if updates and self.average:
+            self.update_average(self.average, halted=None if self.needs_host else self.sums.halted)
+
+    def update_average(self, average: MovingAverage, steps: int = 1, halted: torch.Tensor | None = None) -> None:
+        """Update the moving average with the current weights; parameters as `MovingAverage.update`."""
+        average.update(self.network, steps, halted)
+        if self.pruner:
+            self.pruner.mask_average(average.weights)
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
@@ -251,8 +314,9 @@ class Stepper:
             return network(states, draw)
         return torch.func.functional_call(network, rounded_weights(network), (states, draw))
 
-    def _find_fault(self, batches: Sequence[Batch]) -> Finding:
-        findings = [self._find_in(batch) for batch in self._nonempty(batches)]
+    def _find_fault(self) -> Finding:
+        batches = [self._batch(self.inputs, number) for number in self._nonempty(self.inputs)]
+        findings = [self._find_in(batch) for batch in batches]
         return min([finding for finding in findings if finding], default=first_in_backward(self.network))
 
     def _find_in(self, batch: Batch) -> Finding | None:

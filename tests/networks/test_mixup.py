@@ -80,11 +80,14 @@ def test_a_step_uses_mixed_rows_and_mixed_targets():
         def forward(self, x, draw):
             return self.linear(x)
 
+        def random_draws(self):
+            return ()
+
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     stepper = Stepper(
         settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), single_process(), mixup
     )
-    result = stepper.step([stepper.fetch(0, rows)], 3.0, 0.1)
+    result = stepper.step([rows.numpy()], 3.0, 0.1)
     partners, shares = mixup.pairs(rng_of(rows), rows)
     expected = 0.0
     with torch.no_grad():

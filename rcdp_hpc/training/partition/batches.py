@@ -89,6 +89,12 @@ class BatchPlan:
         local = self.local_partitions
         return self.partition_start(local.start), self.partition_start(local.stop)
 
+    @property
+    def most_batch_rows(self) -> int:
+        """Most rows of a batch on this rank."""
+        start, stop = self.local_rows
+        return min(stop - start, len(self.local_partitions) * math.ceil(self.global_batch / self.partition_count))
+
     def global_rows(self, step: int) -> int:
         """Return the number of rows of a step over all ranks."""
         return min(self.global_batch, self.rows - step * self.global_batch)

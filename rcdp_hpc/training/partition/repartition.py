@@ -53,6 +53,11 @@ def draw_partitions(labels: NDArray[np.int64], partitions: int, seed: int, perio
     return np.argsort(partition, kind="stable")
 
 
+def numbered(train: CachedStates) -> CachedStates:
+    """Return the rows with a copy of their labels and with their indices, tensors that `Repartitioner` overwrites."""
+    return replace(train, labels=train.labels.clone(), numbers=train.all_numbers())
+
+
 class Repartitioner:
     """Gives every rank the rows of its partitions in each epoch.
 
@@ -81,14 +86,14 @@ class Repartitioner:
         self.most_rows = max(stop - start for start, stop in ranks)
 
     def partition(self, epoch: int, train: CachedStates) -> CachedStates:
-        """Return this rank's rows for an epoch, with their states in the same tensor as before. Collective.
+        """Return this rank's rows for an epoch, in the same tensors as before. Collective.
 
         Parameters
         ----------
         epoch : int
             From 0.
         train : CachedStates
-            This rank's current rows.
+            This rank's current rows; those of another epoch overwrite them, and `numbers` if there are any.
         """
         period = epoch // self.plan.reshuffle_every
         if period == self.period:
@@ -100,8 +105,11 @@ class Repartitioner:
         self.rows = rows
         start, stop = self.plan.local_rows
         local_rows = torch.from_numpy(rows[start:stop])
-        labels, device = torch.from_numpy(self.labels[rows[start:stop]]), train.device
-        return replace(train, labels=labels.to(device), numbers=local_rows.to(device))
+        train.labels.copy_(torch.from_numpy(self.labels[rows[start:stop]]))
+        if train.numbers is None:
+            return replace(train, numbers=local_rows.to(train.device))
+        train.numbers.copy_(local_rows)
+        return train
 
     def _exchange(self, states: torch.Tensor, rows: NDArray[np.int64]) -> None:
         """Overwrite this rank's states by those of its positions in `rows`."""

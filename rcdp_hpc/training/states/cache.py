@@ -71,6 +71,12 @@ class CachedStates:
         """Return the indices in the split of these local row indices."""
         return rows + self.first if self.numbers is None else self.numbers[rows]
 
+    def all_numbers(self) -> torch.Tensor:
+        """Return the indices of all rows in the split, shape (rows,), int64."""
+        if self.numbers is not None:
+            return self.numbers
+        return torch.arange(self.first, self.first + len(self), device=self.device)
+
     def moments(self) -> NDArray[np.float64]:
         """Return the sum and the sum of squares of each feature over the rows, shape (2, width).
 

@@ -31,7 +31,7 @@ def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) 
     objective = Objective(settings, np.array([5, 5]))
     stepper = Stepper(settings, 1, network, optimizer, objective, rows, single_process(), gradient_norms=watch)
     for batch in batches:
-        stepper.step([stepper.fetch(0, batch)], float(len(batch)), 0.1)
+        stepper.step([batch.numpy()], float(len(batch)), 0.1)
     return watch
 
 

@@ -66,12 +66,12 @@ def test_every_rank_receives_the_states_of_its_new_rows(ranks, speeds, dtype, mo
     def rank_work(rank: int) -> None:
         plan = BatchPlan(ROWS, 10, 12, rank, ranks, 3, speeds, reshuffle_every=2)
         start, stop = plan.local_rows
-        own = CachedStates(everything[start:stop].clone(), torch.from_numpy(LABELS[start:stop]), start)
+        own = CachedStates(everything[start:stop].clone(), torch.from_numpy(LABELS[start:stop].copy()), start)
         one = Repartitioner(plan, LABELS, Threads(rank, table, barrier))
         found[rank] = [one.partition(epoch, own) for epoch in (0, 1)]
         for epoch in (2, 3, 7):
             own = one.partition(epoch, own)
-            found[rank].append(CachedStates(own.states.clone(), own.labels, 0, own.numbers))
+            found[rank].append(CachedStates(own.states.clone(), own.labels.clone(), 0, own.numbers.clone()))
 
     workers = [threading.Thread(target=rank_work, args=(rank,)) for rank in range(ranks)]
     for worker in workers:
