@@ -165,6 +165,8 @@ def by_ddp(folder: Path, case: dict, engine: str) -> Curve:
             return total
 
     class Ranks(SingleProcessEngine):
+        alone = False
+
         def sum(self, values, name):
             return SumOverRanks.apply(values)
 

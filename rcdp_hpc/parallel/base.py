@@ -155,6 +155,11 @@ class Strategy(ABC):
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other rank changes the batch statistics of this one, nor the running statistics."""
+        return self.independent or self.engine.alone
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return the strategy itself: a copied network has the same ranks."""
         return self

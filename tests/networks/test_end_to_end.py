@@ -87,6 +87,8 @@ def test_batch_normalisation_of_maps_in_bf16_is_close_and_returns_bf16():
 class _Summing(SingleProcessEngine):
     """An engine that adds the sums of another rank, which holds the other half of a batch and runs first."""
 
+    alone = False
+
     def __init__(self) -> None:
         self.other = None
 
@@ -98,6 +100,8 @@ class _Summing(SingleProcessEngine):
 
 class _Beside(SingleProcessEngine):
     """An engine to which another rank has already added its sums."""
+
+    alone = False
 
     def __init__(self, others: dict[str, torch.Tensor]) -> None:
         super().__init__()

@@ -63,6 +63,30 @@ def test_a_small_last_batch_moves_the_running_statistics_little():
     assert abs(float(norm.running_var / before[1]) - 1) < 0.01
 
 
+def test_the_size_of_the_largest_batch_survives_a_step_that_is_taken_back():
+    norm = SyncBatchNorm(2, single_process(), "n")
+    before = norm.largest_batch.clone()
+    norm(torch.randn(32, 2))
+    norm.largest_batch.copy_(before)  # as after a gradient that is not finite
+    loaded = SyncBatchNorm(2, single_process(), "n")
+    loaded.load_state_dict(norm.state_dict())
+    x = torch.randn(4, 2)
+    norm(x), loaded(x)
+    assert torch.equal(norm.running_mean, loaded.running_mean)
+    assert norm.state_dict()["largest_batch"] == 32
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_batch_of_at_most_one_row_keeps_statistics_finite(rows):
+    norm = SyncBatchNorm(2, single_process(), "n")
+    y = norm(torch.full((rows, 2), 3.0))
+    torch.testing.assert_close(y, torch.zeros(rows, 2), atol=1e-4, rtol=0)
+    y.sum().backward()
+    torch.testing.assert_close(norm.weight.grad, torch.zeros(2), atol=1e-4, rtol=0)
+    assert torch.equal(norm.running_mean, torch.full((2,), 0.3 * rows))
+    torch.testing.assert_close(norm.running_var, torch.full((2,), 1 - 0.1 * rows))
+
+
 def test_a_rank_without_rows_has_gradients_of_zero():
     network = MLPReadout(ReadoutSection(outputs=4, hidden=5), FeatureShape(1, 1, 6), 3, _WithOthersRows(6))
     network.train()
@@ -73,6 +97,8 @@ def test_a_rank_without_rows_has_gradients_of_zero():
 
 class _WithOthersRows(SingleProcessEngine):
     """An engine with another rank of 8 rows whose sums are all ones."""
+
+    alone = False
 
     def __init__(self, width: int) -> None:
         self.width = width

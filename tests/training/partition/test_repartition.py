@@ -43,6 +43,8 @@ def test_partitions_are_drawn_by_seed_and_period():
 class Threads(SingleProcessEngine):
     """Ranks that are threads, with an exchange through shared lists."""
 
+    alone = False
+
     def __init__(self, rank: int, table: dict, barrier: threading.Barrier) -> None:
         super().__init__()
         self.rank, self.table, self.barrier = rank, table, barrier
