@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
+from rcdp_hpc.reservoir.device_ridge import cholesky_solution, scaling_sums_of
 from rcdp_hpc.reservoir.ridge import scaling_sums
 
 # An array of the library: numpy.ndarray or torch.Tensor.
@@ -193,10 +193,7 @@ class TorchArrays(ArrayLibrary):
 
     def solve(self, matrix: Array, right: Array) -> Array:
         """See `ArrayLibrary`."""
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        if minor := int(info):
-            raise np.linalg.LinAlgError(f"{minor}-th leading minor of the array is not positive definite")
-        return torch.cholesky_solve(right, factor)
+        return cholesky_solution(matrix, right)
 
     def scaling_sums(self, scores: Array, targets: Array, shares: Array, weights: Array) -> list[float]:
         """See `ArrayLibrary`."""

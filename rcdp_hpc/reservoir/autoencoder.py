@@ -23,6 +23,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir.device_ridge import cholesky_solution
+from rcdp_hpc.reservoir.device_sums import DeviceSums
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.random_streams import Part, distributed, stream, symmetric
 
@@ -58,12 +60,12 @@ def random_layer(inputs: int, width: int, seed: int, part: Part) -> tuple[NDArra
     return np.ascontiguousarray(weights), bias / np.linalg.norm(bias)
 
 
-def solve_autoencoder(sums: GramSums, penalty: float) -> NDArray[np.float64]:
-    """Return the output weights beta = (H'H + I / C)^-1 H'X of an autoencoder, by Cholesky.
+def solve_autoencoder(sums: GramSums | DeviceSums, penalty: float) -> NDArray[np.float64]:
+    """Return the output weights beta = (H'H + I / C)^-1 H'X of an autoencoder, by Cholesky on the device of the sums.
 
     Parameters
     ----------
-    sums : GramSums
+    sums : GramSums or DeviceSums
         Sums of the hidden values H as features and the inputs X as targets; they stay unchanged.
     penalty : float
         C. It is not multiplied by the number of rows, as published.
@@ -78,13 +80,23 @@ def solve_autoencoder(sums: GramSums, penalty: float) -> NDArray[np.float64]:
         If the sums are not finite, or not positive definite with this penalty.
     """
     sums.flush()
-    gram = sums.xx.copy(order="F")
-    gram[np.diag_indices_from(gram)] += 1 / penalty
     try:
-        factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
-        return np.asarray(scipy.linalg.cho_solve(factor, sums.xy))
+        return _solved_on_device(sums, penalty) if isinstance(sums, DeviceSums) else _solved(sums, penalty)
     except (np.linalg.LinAlgError, ValueError) as error:
         raise CandidateError(
-            f"an autoencoder of {len(gram)} units cannot be solved with readout.elm_penalty = {penalty:g} ({error}): "
+            f"an autoencoder of {sums.x.size} units cannot be solved with readout.elm_penalty = {penalty:g} ({error}): "
             "set a smaller one, and check that the states are finite"
         ) from None
+
+
+def _solved(sums: GramSums, penalty: float) -> NDArray[np.float64]:
+    gram = sums.xx.copy(order="F")
+    gram[np.diag_indices_from(gram)] += 1 / penalty
+    factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
+    return np.asarray(scipy.linalg.cho_solve(factor, sums.xy))
+
+
+def _solved_on_device(sums: DeviceSums, penalty: float) -> NDArray[np.float64]:
+    gram = sums.device_xx.clone()
+    gram.diagonal().add_(1 / penalty)
+    return np.asarray(cholesky_solution(gram, sums.device_xy).cpu().numpy())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,6 +105,25 @@ def solved(problem: Standardised, xy: Tensor, x: Tensor, y: Tensor, count: Tenso
     return Solved(weights, intercept, info)
 
 
+def cholesky_solution(gram: Tensor, right: Tensor) -> Tensor:
+    """Return the solution (F, K) for the lower triangle of a positive definite matrix (F, F), and wait for it.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the matrix is not positive definite, with the words of LAPACK.
+    """
+    factor, info = torch.linalg.cholesky_ex(gram)
+    if minor := int(info):
+        raise np.linalg.LinAlgError(not_definite(minor))
+    return torch.cholesky_solve(right, factor)
+
+
+def not_definite(minor: int) -> str:
+    """Return why a Cholesky factorisation failed at a leading minor."""
+    return f"{minor}-th leading minor of the array is not positive definite"
+
+
 def scores_of(features: Tensor, weights: Tensor, intercept: Tensor) -> Tensor:
     """Return float32 scores (..., N, K) of features (..., N, F) by weights (..., F, K) and intercepts (..., K)."""
     blocks = features.split(ROWS_AT_ONCE, dim=-2)
@@ -138,9 +158,8 @@ def solve_on_device(sums: DeviceSums, penalty: float) -> Solved:
     if sums.rows == 0:
         raise ValueError("no rows were added")
     sums.flush()
-    width = sums.features
-    x, count = sums.lower[sums.last, :width], sums.lower[sums.last, sums.last]
-    problem = standardised(sums.lower[:width, :width], x, count, sums.precision)
+    x, count = sums.lower[sums.last, : sums.features], sums.lower[sums.last, sums.last]
+    problem = standardised(sums.device_xx, x, count, sums.precision)
     if not problem.finite:
         raise CandidateError(NOT_FINITE)
     return solved(problem, sums.device_xy, x, sums.device_y, count, penalty)

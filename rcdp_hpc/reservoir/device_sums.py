@@ -156,6 +156,11 @@ class DeviceSums:
         return _host(self.lower.diagonal()[: self.features])
 
     @property
+    def device_xx(self) -> Tensor:
+        """The lower triangle of X'wX on the device; the rest is not defined."""
+        return self.lower[: self.features, : self.features]
+
+    @property
     def device_xy(self) -> Tensor:
         """X'wY on the device."""
         if self.joined:
@@ -276,7 +281,7 @@ class DeviceSums:
         self.flush()
         host = GramSums(self.features, self.outputs, self.precision, joined=self.joined)
         host.rows = self.rows
-        torch.from_numpy(host.xx.T).copy_(self.lower[: self.features, : self.features])
+        torch.from_numpy(host.xx.T).copy_(self.device_xx)
         for name in SUMS:
             getattr(host, name)[...] = getattr(self, name)
         return host
@@ -286,7 +291,7 @@ class DeviceSums:
         self.clear()
         self.rows = host.rows
         width, last = self.features, self.last
-        self.lower[:width, :width].copy_(torch.from_numpy(host.xx.T))
+        self.device_xx.copy_(torch.from_numpy(host.xx.T))
         self.lower[last, :width].copy_(torch.from_numpy(host.x))
         self.lower[last, last] = host.count
         if self.joined:

@@ -40,7 +40,7 @@ NOT_FINITE = "the ridge readout cannot be solved: the states are not finite"
 # Attributes with the sums except `xx`, of which only a triangle is computed.
 SUMS = ("xy", "x", "y", "yy", "total")
 
-Sums = TypeVar("Sums", "GramSums", "DeviceSums")
+Sums = TypeVar("Sums", bound="GramSums | DeviceSums")
 
 
 class GramSums:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.device_ridge import scores_of, solve_on_device
+from rcdp_hpc.reservoir.device_ridge import not_definite, scores_of, solve_on_device
 from rcdp_hpc.reservoir.device_sums import DeviceSums
 from rcdp_hpc.reservoir.gram import LEAST_VARIANCE, NOT_FINITE, GramSums, upper_blocks
 
@@ -93,7 +93,7 @@ def solve(sums: GramSums | DeviceSums, penalty: float) -> RidgeReadout:
     if isinstance(sums, DeviceSums):
         solution = solve_on_device(sums, penalty)
         if minor := int(solution.info):
-            raise _unsolvable(penalty, f"{minor}-th leading minor of the array is not positive definite")
+            raise _unsolvable(penalty, not_definite(minor))
         return RidgeReadout(solution.weights.cpu().numpy(), solution.intercept.cpu().numpy())
     gram, inverse = standardised_gram(sums)
     gram[np.diag_indices_from(gram)] += penalty * sums.count

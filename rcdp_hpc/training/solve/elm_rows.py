@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts.elm import ELMReadout
+from rcdp_hpc.reservoir.device_sums import DeviceSums, make_sums
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
@@ -135,7 +136,7 @@ class Terms:
 
 def exact_sums(
     comm: Communicator, source: RowSource, terms: Terms, weights: NDArray[np.float64] | None
-) -> list[GramSums]:
+) -> list[GramSums | DeviceSums]:
     """Return the sums h'h and h'x over all rows of all ranks, the same bits for any number of ranks. Collective.
 
     The additions are exact if no sum exceeds a bound (`GramSums`). It follows from the largest value that is expected.
@@ -170,8 +171,10 @@ def exact_sums(
         bound = 2 * reached
 
 
-def _sums_of_rank(source: RowSource, terms: Terms, weights: NDArray[np.float64] | None, bound: float) -> list[GramSums]:
-    sums = [GramSums(hidden, inputs, "double", bound, joined=False) for hidden, inputs in terms.sizes]
+def _sums_of_rank(
+    source: RowSource, terms: Terms, weights: NDArray[np.float64] | None, bound: float
+) -> list[GramSums | DeviceSums]:
+    sums = [make_sums(hidden, inputs, "double", bound, False, source.device) for hidden, inputs in terms.sizes]
     for partition in source.partitions():
         for states, labels in partition:
             row_weights = weights_of(labels.cpu().numpy(), weights)
@@ -182,8 +185,8 @@ def _sums_of_rank(source: RowSource, terms: Terms, weights: NDArray[np.float64] 
     return sums
 
 
-def _largest_square(sums: GramSums) -> float:
-    return max(float(values.max(initial=0.0)) for values in (np.diag(sums.xx), sums.yy, sums.total))
+def _largest_square(sums: GramSums | DeviceSums) -> float:
+    return max(float(values.max(initial=0.0)) for values in (sums.diagonal(), sums.yy, sums.total))
 
 
 def band_source(source: RowSource, network: ELMReadout, settings: ReadoutSection, band: int, scale: float) -> RowSource:

@@ -14,7 +14,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts.elm import ELMReadout
 from rcdp_hpc.reservoir.autoencoder import random_layer, solve_autoencoder
-from rcdp_hpc.reservoir.gram import GramSums
+from rcdp_hpc.reservoir.device_sums import make_sums
 from rcdp_hpc.reservoir.left_out import solve_rows
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -96,13 +96,29 @@ BETA = np.array([[-2.0, 11.0], [9.0, 3.0]]) / 21
 RESULT = np.array([[0.0, 9.0], [11.0, 3.0], [9.0, 12.0]]) / 21
 
 
+@pytest.mark.parametrize("device", [None, torch.device("cpu")], ids=["blas", "torch"])
 @pytest.mark.parametrize("largest", [None, 12.0])
-def test_an_autoencoder_of_three_rows_by_hand(largest):
+def test_an_autoencoder_of_three_rows_by_hand(largest, device):
     np.testing.assert_array_equal(np.maximum(INPUTS @ SWAP + BIAS, 0), HIDDEN)
-    sums = GramSums(2, 2, "double", largest, joined=False)
+    sums = make_sums(2, 2, "double", largest, joined=False, device=device)
     sums.add(HIDDEN, INPUTS)
     np.testing.assert_allclose(solve_autoencoder(sums, 1.0), BETA, rtol=1e-12)
     np.testing.assert_array_equal(sums.yy, [2, 2])
+    with pytest.raises(CandidateError, match=r"2 units cannot be solved with readout\.elm_penalty = -0\.1"):
+        solve_autoencoder(sums, -0.1)
+
+
+def test_layers_of_a_device_are_those_of_blas_and_of_any_number_of_ranks():
+    def on_torch(comm):
+        source = replace(Rows().source(comm), device=torch.device("cpu"))
+        return solver_of(config).solve(config, comm, source, SHAPE, 5)
+
+    config = elm(layers=2, ridge_penalties=[1e-3, 1e-1])
+    expected, (solution,) = solved(config), Ranks(1).run(on_torch)
+    assert {bits(one) for one in Ranks(2).run(on_torch)} == {bits(solution)}
+    assert (solution.penalties, solution.accuracy) == (expected.penalties, expected.accuracy)
+    for name, value in expected.weights.items():
+        torch.testing.assert_close(solution.weights[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_of_the_solver_is_the_one_by_hand(monkeypatch):
@@ -220,7 +236,7 @@ def test_a_constant_band_gives_the_shares_of_the_classes(selection):
 
 
 def test_the_scores_are_finally_fitted_to_the_validation_rows_but_the_layers_are_not():
-    config = elm(layers=2)
+    config = elm(layers=2, ridge_penalties=[1e-3, 1e-1])
     first, second = solved(config, with_validation=False), solved(config)
     for name, value in first.weights.items():
         assert torch.equal(second.weights[name], value) == ("scores" not in name)
@@ -252,7 +268,7 @@ def test_a_killed_solution_continues_after_its_last_layer_with_the_same_bits(tmp
 
 def test_layers_of_other_settings_or_a_damaged_file_are_solved_again(tmp_path, caplog):
     path = tmp_path / "layers.pt"
-    config = elm(layers=2)
+    config = elm(layers=2, ridge_penalties=[1e-3, 1e-1])
     expected = bits(solved(config, file=LayerFile(path, "one")))
     assert bits(solved(config, file=LayerFile(path, "other"))) == expected
     content = bytearray(path.read_bytes())
