@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
@@ -58,12 +57,20 @@ class Objective:
                     f"{int(np.argmin(class_counts))} has none: set it to 'none', or add samples of this class."
                 )
             self.class_weights = torch.from_numpy(class_counts.sum() / (self.classes * class_counts))
+        one_hot = torch.eye(self.classes)
+        # The target of each class, by device: with smoothing, and without it for rows that are mixed.
+        self._smoothed = ByDevice(self._smooth(one_hot))
+        self._one_hot = ByDevice(one_hot)
+        self._weights = None if self.class_weights is None else ByDevice(self.class_weights)
+
+    def _smooth(self, targets: torch.Tensor) -> torch.Tensor:
+        return targets * (1 - self.smoothing) + self.smoothing / self.classes if self.smoothing else targets
 
     def weights(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the weight of each row, float64, shape (rows,)."""
-        if self.class_weights is None:
+        if self._weights is None:
             return torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-        return self.class_weights.to(labels.device)[labels]
+        return self._weights.on(labels.device)[labels]
 
     def sum(
         self,
@@ -85,13 +92,29 @@ class Objective:
         teacher : torch.Tensor, shape (rows, classes), optional
             Probabilities of the teacher at the temperature T; mixed like the rows.
         """
-        targets = functional.one_hot(labels, self.classes).to(scores.dtype)
-        if mixed is not None:
-            targets = targets.lerp(functional.one_hot(mixed[0], self.classes).to(scores.dtype), 1 - mixed[1][:, None])
-        if self.smoothing:
-            targets = targets * (1 - self.smoothing) + self.smoothing / self.classes
-        rows = self.loss(scores, targets)
+        rows = self.loss(scores, self._targets(labels, mixed).to(scores.dtype))
         if teacher is not None:
             imitation = distillation_loss(scores, teacher, self.temperature)
             rows = (1 - self.teacher_weight) * rows + self.teacher_weight * imitation
         return rows.sum() if self.class_weights is None else (rows * self.weights(labels).to(rows.dtype)).sum()
+
+    def _targets(self, labels: torch.Tensor, mixed: Mixed | None) -> torch.Tensor:
+        """Return the target of each row, shape (rows, classes), float32; parameters as `sum`."""
+        if mixed is None:
+            return self._smoothed.on(labels.device)[labels]
+        one_hot = self._one_hot.on(labels.device)
+        return self._smooth(one_hot[labels].lerp(one_hot[mixed[0]], 1 - mixed[1][:, None]))
+
+
+class ByDevice:
+    """A constant tensor, copied once to each device that uses it."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._copies = {values.device: values}
+        self._values = values
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """Return the tensor on a device."""
+        if device not in self._copies:
+            self._copies[device] = self._values.to(device)
+        return self._copies[device]
