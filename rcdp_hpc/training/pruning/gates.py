@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,6 +15,8 @@ from rcdp_hpc.config import PruningSection
 from rcdp_hpc.training.pruning.pruner import Pruner
 
 log = logging.getLogger(__name__)
+
+Tensors = list[torch.Tensor]
 
 # beta, gamma and zeta of the hard concrete distribution (Louizos et al., section 4).
 TEMPERATURE = 2 / 3
@@ -86,19 +88,30 @@ class GatePruner(Pruner):
         self.gates = {name: torch.full_like(values, FIRST) for name, values in self._detached().items()}
         self.first = {name: torch.zeros_like(values) for name, values in self.gates.items()}
         self.second = {name: torch.zeros_like(values) for name, values in self.gates.items()}
-        # Of the step under way: the weights of the network, gates and their derivatives, gradients of log alpha.
-        self.originals: dict[str, torch.Tensor] = {}
-        self.samples: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.gradients: dict[str, torch.Tensor] = {}
+        # Of the step under way, for each tensor: the weights of the network, gates and their derivatives, gradients of
+        # log alpha.
+        self.originals: Tensors = []
+        self.samples: Tensors = []
+        self.derivatives: Tensors = []
+        self.gradients: Tensors = []
 
     def _detached(self) -> dict[str, torch.Tensor]:
         return {name: values.detach() for name, values in self.weights.items()}
+
+    def _split(self, flat: torch.Tensor) -> Tensors:
+        """Return the parts of a vector that belong to each tensor, in their shapes."""
+        parts = flat.split([values.numel() for values in self.weights.values()])
+        return [part.view(values.shape) for part, values in zip(parts, self.weights.values(), strict=True)]
+
+    def is_due(self, step: int) -> bool:
+        """Return whether the gates become fixed before a step; parameters as `Pruner.is_due`."""
+        return bool(self.gates) and step >= self.last_step
 
     @torch.no_grad()
     def begin_step(self, step: int) -> None:
         """Fix the gates if this is the first step after the removal; parameters as `Pruner.begin_step`."""
         self.step = step
-        if step < self.last_step or not self.gates:
+        if not self.is_due(step):
             return
         for name, log_alpha in self.gates.items():
             self.weights[name].mul_(gate_value(log_alpha))
@@ -109,39 +122,50 @@ class GatePruner(Pruner):
     @torch.no_grad()
     def begin_pass(self) -> None:
         """Multiply the weights by random gates."""
+        if not self.gates:
+            return
         entropy = np.random.SeedSequence([self.seed, STREAM, self.step]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(entropy[0]))
-        for name, log_alpha in self.gates.items():
-            uniform = torch.rand(log_alpha.shape, generator=generator).clamp_(1e-6, 1 - 1e-6).to(log_alpha.device)
-            self.samples[name] = gate_sample(log_alpha, uniform)
-            self.originals[name] = self.weights[name].detach().clone()
-            self.weights[name].mul_(self.samples[name][0])
+        weights, log_alpha = list(self._detached().values()), _flat(self.gates.values())
+        uniform = _flat(torch.rand(values.shape, generator=generator) for values in weights).clamp_(1e-6, 1 - 1e-6)
+        self.samples, self.derivatives = map(self._split, gate_sample(log_alpha, uniform.to(log_alpha.device)))
+        self.originals = self._split(_flat(weights))
+        torch._foreach_mul_(weights, self.samples)
 
     @torch.no_grad()
     def end_pass(self) -> None:
         """Restore the weights, and set the gradients of weights and gates."""
         super().end_pass()
-        for name in self.gates:
-            gradient = self.weights[name].grad
-            assert gradient is not None
-            gates, derivatives = self.samples.pop(name)
-            self.weights[name].copy_(self.originals.pop(name))
-            self.gradients[name] = gradient * self.weights[name] * derivatives
-            gradient.mul_(gates)
+        if not self.gates:
+            return
+        weights = list(self._detached().values())
+        gradients = [values.grad for values in self.weights.values() if values.grad is not None]
+        torch._foreach_copy_(weights, self.originals)
+        self.gradients = list(torch._foreach_mul(gradients, weights))
+        torch._foreach_mul_(self.gradients, self.derivatives)
+        torch._foreach_mul_(gradients, self.samples)
 
     @torch.no_grad()
     def end_step(self, rate: float) -> None:
         """Update the gates by a step of Adam; parameters as `Pruner.end_step`."""
         super().end_step(rate)
-        self.updates += bool(self.gates)
+        if not self.gates:
+            return
+        self.updates += 1
         b1, b2 = MOMENTS
-        for name, log_alpha in self.gates.items():
-            probability = gate_probability(log_alpha)
-            penalty = self.settings.l0_penalty / self.total * probability * (1 - probability)
-            gradient = self.gradients.pop(name) + penalty
-            first = self.first[name].mul_(b1).add_(gradient, alpha=1 - b1) / (1 - b1**self.updates)
-            second = self.second[name].mul_(b2).addcmul_(gradient, gradient, value=1 - b2) / (1 - b2**self.updates)
-            log_alpha.addcdiv_(first, second.sqrt().add_(EPSILON), value=-TRAVEL / self.last_step)
+        log_alpha, first, second = (list(table.values()) for table in (self.gates, self.first, self.second))
+        probability = gate_probability(_flat(log_alpha))
+        penalties = self.settings.l0_penalty / self.total * probability * (1 - probability)
+        gradients = torch._foreach_add(self.gradients, self._split(penalties))
+        torch._foreach_mul_(first, b1)
+        torch._foreach_add_(first, gradients, alpha=1 - b1)
+        torch._foreach_mul_(second, b2)
+        torch._foreach_addcmul_(second, gradients, gradients, value=1 - b2)
+        scales = torch._foreach_div(second, 1 - b2**self.updates)
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, EPSILON)
+        means = torch._foreach_div(first, 1 - b1**self.updates)
+        torch._foreach_addcdiv_(log_alpha, means, scales, value=-TRAVEL / self.last_step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -169,3 +193,8 @@ class GatePruner(Pruner):
         self.gates, self.first, self.second = (
             self._of_weights(state, part, torch.float32) for part in ("gate", "first", "second")
         )
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the entries of tensors as one vector, a copy."""
+    return torch.cat([values.flatten() for values in tensors])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -35,13 +36,19 @@ class Pruner(ABC):
 
     Attributes
     ----------
+    reads_nothing_back : bool
+        Whether all methods that are called in every step work on the device alone, in fixed tensors, and leave weights
+        as they are if the optimiser did: then the host need not wait for the step. `begin_step` is not one of them; the
+        host waits for the steps before one that `is_due`.
     weights : dict of str to torch.Tensor
         The weights that may be removed.
     total : int
         Number of their entries.
     masks : dict of str to torch.Tensor
-        For each tensor, bool: True for the entries that are left. Empty until the first removal.
+        For each tensor, bool: True for the entries that are left; empty if no entry is removed for sure.
     """
+
+    reads_nothing_back: ClassVar[bool] = False
 
     def __init__(self, settings: PruningSection, network: nn.Module, steps: int) -> None:
         self.settings = settings
@@ -61,17 +68,21 @@ class Pruner(ABC):
         return left / self.total
 
     @abstractmethod
+    def is_due(self, step: int) -> bool:
+        """Return whether `begin_step` changes weights before a step, counted from 0 over all epochs."""
+
+    @abstractmethod
     def begin_step(self, step: int) -> None:
         """Remove weights if it is time to, before a step of the training, counted from 0 over all epochs."""
 
     def begin_pass(self) -> None:  # noqa: B027 - most methods leave the weights as they are
         """Set the weights of the forward passes of a step; by default they are those of the network."""
 
+    @torch.no_grad()
     def end_pass(self) -> None:
         """Set the gradients of the weights, after they are summed over ranks; removed weights get none."""
-        for name, mask in self.masks.items():
-            if (gradient := self.weights[name].grad) is not None:
-                gradient.mul_(mask)
+        pairs = [(self.weights[name].grad, mask) for name, mask in self.masks.items()]
+        _multiply([(gradient, mask) for gradient, mask in pairs if gradient is not None])
 
     @torch.no_grad()
     def end_step(self, rate: float) -> None:
@@ -82,13 +93,11 @@ class Pruner(ABC):
         rate : float
             Learning rate of the step.
         """
-        for name, mask in self.masks.items():
-            self.weights[name].mul_(mask)
+        _multiply([(self.weights[name], mask) for name, mask in self.masks.items()])
 
     def mask_average(self, average: Mapping[str, torch.Tensor]) -> None:
         """Set removed weights to 0 in a moving average of the weights."""
-        for name, mask in self.masks.items():
-            average[name].mul_(mask)
+        _multiply([(average[name], mask) for name, mask in self.masks.items()])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -120,6 +129,12 @@ class Pruner(ABC):
         return {name: values.to(self.weights[name].device) for name, values in found.items()}
 
 
+def _multiply(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Multiply the first tensor of each pair by the second, in place."""
+    if pairs:
+        torch._foreach_mul_([values for values, _ in pairs], [mask for _, mask in pairs])
+
+
 class MagnitudePruner(Pruner):
     """Removes the least important weights, gradually (`sparsity_at`, `largest_weights`).
 
@@ -127,15 +142,31 @@ class MagnitudePruner(Pruner):
     most important of the weights that it still has. Weights that are removed stay 0.
     """
 
+    reads_nothing_back = True
+
+    def __init__(self, settings: PruningSection, network: nn.Module, steps: int) -> None:
+        super().__init__(settings, network, steps)
+        # A step may have been recorded with these tensors, so that they are the same throughout the training.
+        self.masks = {name: torch.ones_like(values, dtype=torch.bool) for name, values in self.weights.items()}
+
+    def is_due(self, step: int) -> bool:
+        """Return whether weights are removed before a step; parameters as `Pruner.is_due`."""
+        return step == self.last_step or (0 < step < self.last_step and step % self.settings.every == 0)
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Continue from a state; errors as `Pruner.restore`."""
+        for name, mask in self._of_weights(state, "mask", torch.bool).items():
+            self.masks[name].copy_(mask)
+
     @torch.no_grad()
     def begin_step(self, step: int) -> None:
         """Remove weights if it is time to; parameters as `Pruner.begin_step`."""
-        is_due = step < self.last_step and step % self.settings.every == 0 and step > 0
-        if not (is_due or step == self.last_step):
+        if not self.is_due(step):
             return
         sparsity = sparsity_at(step, self.last_step, 1 - self.settings.keep)
         count = max(1, round((1 - sparsity) * self.total))
-        self.masks = largest_weights(self.weights, count)
+        for name, mask in largest_weights(self.weights, count).items():
+            self.masks[name].copy_(mask)
         self.end_step(0.0)
         if step == self.last_step:
             log.info("%.3g %% of the %d weights are left, and are trained from now on", 100 * self.kept, self.total)

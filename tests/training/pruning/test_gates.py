@@ -47,7 +47,8 @@ def test_gradients_follow_from_the_chain_rule():
     assert torch.equal(layer.weight.detach(), weights)
     torch.testing.assert_close(layer.weight.grad, product * gates)
     _, derivatives = gate_sample(gated.gates["weight"], torch.full((4, 6), 0.5))
-    assert gated.gradients["weight"].shape == derivatives.shape
+    assert gated.gradients[0].shape == derivatives.shape
+    assert torch.equal(gated.gradients[0], product * weights * gated.derivatives[0])
 
 
 def test_gates_of_a_step_are_the_same_each_time_and_others_in_the_next():
