@@ -39,6 +39,7 @@ from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.partition.repartition import Repartitioner, numbered
 from rcdp_hpc.training.pruning.make import make_pruner
+from rcdp_hpc.training.pruning.pruner import Pruner
 from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
@@ -240,6 +241,8 @@ class Trainer:
         """Take the steps up to the end of the epoch, or to the return to one without a finite gradient."""
         position, launched = self.position, self.launched
         for rows, fetched in batches:
+            if self.pruner and not self._prepare_pruning(self.pruner):
+                return
             self._take_step(rows, fetched, float(weights[position.step]))
             if position.step > progress.done:
                 progress.advance()
@@ -254,6 +257,17 @@ class Trainer:
             if is_due and position.step < self.steps:
                 pause()
                 launched.begin(position.step)
+
+    def _prepare_pruning(self, pruner: Pruner) -> bool:
+        """Let the pruner begin a step; return whether all gradients so far were finite. If not, return to that step.
+
+        What it removes depends on the weights, so the steps before a removal must be done.
+        """
+        step = self.position.epoch * self.steps + self.position.step
+        if pruner.is_due(step) and not self._read():
+            return False
+        pruner.begin_step(step)
+        return True
 
     def _epoch_progress(self) -> Progress:
         """Return the progress of the epoch in steps. It reads nothing from the device."""
@@ -292,8 +306,6 @@ class Trainer:
             position.step += 1
             return
         self.waits = False
-        if self.pruner:
-            self.pruner.begin_step(position.epoch * self.steps + position.step)
         result = stepper.step(rows, weight, rate, fetched)
         if result.fault is None:
             self.launched.add(launch)

@@ -141,8 +141,8 @@ class Stepper:
         """Return what makes the host wait for each step, for messages; empty if nothing does."""
         if not getattr(self.optimizer, "reads_nothing_back", False):
             return f"optimizer.kind = {self.config.optimizer.kind!r} does not read found_inf"
-        if self.pruner:
-            return "weights are removed ([pruning])"
+        if self.pruner and not self.pruner.reads_nothing_back:
+            return f"pruning.method = {self.config.pruning.method!r}"
         return "training.gradient_norms" if self.gradient_norms else ""
 
     def begin_epoch(self, epoch: int) -> None:
