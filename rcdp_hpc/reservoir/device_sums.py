@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE, SINGLE_ROWS, SUMS, GramSums, bfloat16_products, padded, unit_of
@@ -195,7 +194,7 @@ class DeviceSums:
         roots = None
         if class_weights is not None:
             roots = torch.as_tensor(class_weights, dtype=torch.float64, device=self.device).sqrt()[numbers]
-        self._add(features.detach(), functional.one_hot(numbers, self.outputs), roots, features.dtype == torch.bfloat16)
+        self._add(features.detach(), is_class(numbers, self.outputs), roots, features.dtype == torch.bfloat16)
 
     def _add(self, features: Tensor, targets: Tensor, roots: Tensor | None, exact: bool) -> None:
         if tuple(features.shape) != (len(targets), self.features) or targets.shape[1:] != (self.outputs,):
@@ -328,6 +327,14 @@ class DeviceSums:
             f"ridge over {self.features} features needs {self._needed() / 2**30:.1f} GiB on {self.device} for its sums "
             f"and their solution{room}: lower reservoir.nodes or reservoir.states, or compute on the CPU"
         )
+
+
+def is_class(labels: Tensor, classes: int) -> Tensor:
+    """Return class numbers (rows,) as rows with a single True, shape (rows, classes), without waiting for the device.
+
+    ``torch.nn.functional.one_hot`` reads the smallest and the largest class of labels on a CPU.
+    """
+    return labels[:, None] == torch.arange(classes, device=labels.device)
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
-from rcdp_hpc.reservoir.device_sums import make_sums
+from rcdp_hpc.reservoir.device_sums import is_class, make_sums
 from rcdp_hpc.reservoir.gram import reduce_sums
 from rcdp_hpc.reservoir.left_out import LeftOut, left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import (
@@ -472,7 +471,7 @@ class _Validation:
         for partition in self.partitions():
             for states, labels in partition:
                 scores, expected = scores_of(states.to(device)), labels.to(device)
-                weight, targets = class_weights[expected], functional.one_hot(expected, self.source.classes)
+                weight, targets = class_weights[expected], is_class(expected, self.source.classes)
                 scaling = scaling_sums_of(scores, targets, shares_there, weight)
                 counts = torch.stack([(scores.argmax(1) == expected).sum().double(), weight.sum()])
                 result += (torch.cat([scaling, counts]) / ERROR_STEP).round() * ERROR_STEP

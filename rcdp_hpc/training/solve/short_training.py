@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts import build_readout
-from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.networks.sample_rng import EpochKeys, SampleRng
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.gradients import add_penalty, clip, shrink
 from rcdp_hpc.training.optim.objective import Objective
@@ -34,6 +34,9 @@ def fit_readout(
     before_step: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
     """Train a readout for a few epochs, or solve it, and return what approximates one-hot on the validation rows.
+
+    The features stay on their device, where everything is computed; labels follow them. One number is read from it per
+    epoch.
 
     Parameters
     ----------
@@ -67,7 +70,10 @@ def fit_readout(
     if not config.readout.trained:
         given = CandidateRows(features, labels, validation_features, validation_labels, classes)
         return solved_scores(config, given, feature_shape, seed, before_step)
+    device = features.device
+    labels, validation_features = labels.to(device), validation_features.to(device)
     network = build_readout(config, feature_shape, classes, seed)
+    network.to(device)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
     optimizer = make_optimizer(config, network)
@@ -75,12 +81,13 @@ def fit_readout(
     plan = BatchPlan(len(labels), config.training.batch, config.partition.count, rank=0, ranks=1, seed=seed)
     # Classes without a row among these have no effect; 1 avoids a division by 0.
     objective = Objective(config, np.bincount(labels.cpu().numpy(), minlength=classes).clip(1))
+    keys = EpochKeys(seed, device) if config.readout.dropout else None
     for epoch in range(epochs):
-        orders = plan.orders(epoch)
-        for step in range(plan.steps):
+        if keys is not None:
+            keys.begin(epoch)
+        for rows in _batches(plan, epoch, device):
             before_step()
-            rows = torch.from_numpy(plan.batch(orders, step))
-            draw = SampleRng.at(seed, epoch, rows) if config.readout.dropout else None
+            draw = None if keys is None else SampleRng(keys, rows)
             value = objective.sum(network(features[rows].float(), draw), labels[rows])
             optimizer.zero_grad()
             (value / objective.weights(labels[rows]).sum()).backward()
@@ -93,4 +100,11 @@ def fit_readout(
     network.eval()
     with torch.no_grad():
         scores: torch.Tensor = network(validation_features.float())
-    return np.asarray(objective.loss.driven(scores.double()).numpy())
+    return np.asarray(objective.loss.driven(scores.double()).cpu().numpy())
+
+
+def _batches(plan: BatchPlan, epoch: int, device: torch.device) -> Sequence[torch.Tensor]:
+    """Return the rows of each step of an epoch, which are copied to the device together."""
+    orders = plan.orders(epoch)
+    batches = [plan.batch(orders, step) for step in range(plan.steps)]
+    return torch.from_numpy(np.concatenate(batches)).to(device).split([len(rows) for rows in batches])
