@@ -137,7 +137,7 @@ def unscaled_matrix(settings: ReservoirSection, part: Part) -> scipy.sparse.csr_
     if not topology.count(settings):
         return scipy.sparse.csr_array((nodes, nodes))
     positions, weights = topology.draw(settings, part)
-    return _to_csr(positions, distributed(weights, settings.weights), nodes)
+    return csr_matrix(positions, distributed(weights, settings.weights), nodes)
 
 
 def scaled_input_weights(settings: ReservoirSection, features: int, part: Part = ()) -> NDArray[np.float64]:
@@ -230,7 +230,7 @@ def leak_rates(settings: ReservoirSection, part: Part = ()) -> NDArray[np.float6
     return np.clip(low * (high / low) ** drawn, low, high)
 
 
-def _to_csr(positions: NDArray[np.int64], weights: NDArray[np.float64], nodes: int) -> scipy.sparse.csr_array:
+def csr_matrix(positions: NDArray[np.int64], weights: NDArray[np.float64], nodes: int) -> scipy.sparse.csr_array:
     """Return the matrix with these weights at the positions row · nodes + column, which are ascending."""
     rows, columns = np.divmod(positions, nodes)
     starts = np.zeros(nodes + 1, dtype=np.int64)

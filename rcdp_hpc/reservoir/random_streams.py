@@ -43,7 +43,11 @@ def stream(name: str, seed: int, part: Part = ()) -> np.random.PCG64:
 
 def symmetric(source: np.random.PCG64, count: int) -> NDArray[np.float64]:
     """Return uniform random numbers in [-1, 1), shape (count,): the upper 53 bits of each raw number."""
-    raw: NDArray[np.uint64] = source.random_raw(count)
+    return uniform(source.random_raw(count))
+
+
+def uniform(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return raw numbers as uniform numbers in [-1, 1), of the same shape: the upper 53 bits."""
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
 
 

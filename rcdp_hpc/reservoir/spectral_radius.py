@@ -61,8 +61,12 @@ def _digest(matrix: scipy.sparse.csr_array) -> bytes:
 
 def _rounded_radius(matrix: scipy.sparse.csr_array) -> float:
     with threadpool_limits(1):  # threads slow down products this small, and round in another order
-        radius = _largest_radius(matrix)
-    digits = RADIUS_DIGITS if matrix.shape[0] <= DENSE_AT_MOST else LARGE_DIGITS
+        return rounded(_largest_radius(matrix), matrix.shape[0])
+
+
+def rounded(radius: float, size: int) -> float:
+    """Return the radius of a matrix with this many rows, rounded to the digits that `spectral_radius` promises."""
+    digits = RADIUS_DIGITS if size <= DENSE_AT_MOST else LARGE_DIGITS
     return float(f"{radius:.{digits - 1}e}")
 
 

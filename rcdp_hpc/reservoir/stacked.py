@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.inputs import prepare_inputs
-from rcdp_hpc.reservoir.kernels import Kernel
 from rcdp_hpc.reservoir.reductions import JoinedReductions
 from rcdp_hpc.reservoir.sequence_checks import check_input
 from rcdp_hpc.reservoir.states import Reservoir
@@ -24,89 +24,113 @@ from rcdp_hpc.reservoir.states import Reservoir
 class StackedReservoirs:
     """Single reservoirs of one shape over the same sequences, which have one length and no noise.
 
-    The number of reservoirs in a product is fixed, and free places hold copies of the first one: the bits of a batched
-    product may depend on the number of its matrices, but not on the other matrices.
+    The bits of a batched product may depend on the number of its matrices, but not on the other matrices: results
+    compare only between stacks of one size.
 
     Parameters
     ----------
-    reservoirs : sequence of Reservoir
-        Equal except for weights, leaks and activations.
-    places : int
-        Number of reservoirs in a product.
-
-    Raises
-    ------
-    InputError
-        If their kernel cannot compute several reservoirs at once (`Kernel.stacked_weights`).
+    like : Reservoir
+        A reservoir with their settings except for weights, leaks and activations.
+    weights : torch.Tensor, shape (reservoirs, inputs of a product, nodes)
+        As `Kernel.stacked_weights`, on the device and in the number format of `like`.
+    leaks : torch.Tensor, shape (reservoirs, 1) or (reservoirs, nodes), float32
+    activations : sequence of str
+        Name of the activation of each reservoir; equal ones one after the other need fewer calls.
+    together : bool, optional
+        Whether reservoirs of one activation are one array for it. A CPU computes the last few values of an array in
+        another way than the rest, so the default is False there.
     """
 
-    def __init__(self, reservoirs: Sequence[Reservoir], places: int) -> None:
-        self.count = len(reservoirs)
-        self.first = reservoirs[0]
-        kernels = [reservoir.only_kernel for reservoir in reservoirs]
-        kernels += kernels[:1] * (places - len(kernels))
-        self._weights = torch.stack([_weights(self.first, kernel) for kernel in kernels])
-        # One rate per reservoir, or one per neuron.
-        leaks = [torch.as_tensor(kernel.leak, dtype=torch.float32, device=self.first.device) for kernel in kernels]
-        self._leaks = torch.stack([leak.view(1, -1) for leak in leaks])
-        self._activations = [kernel.activation for kernel in kernels]
-        self._one_activation = len({kernel.activation_name for kernel in kernels}) == 1
+    def __init__(
+        self,
+        like: Reservoir,
+        weights: Tensor,
+        leaks: Tensor,
+        activations: Sequence[str],
+        together: bool | None = None,
+    ) -> None:
+        self.like = like
+        self._weights = weights
+        self._leaks = leaks[:, None]
+        together = like.device.type != "cpu" if together is None else together
+        starts = [
+            place
+            for place, name in enumerate(activations)
+            if not (together and place and name == activations[place - 1])
+        ]
+        self._activated = [
+            (slice(start, stop), load_activation(activations[start]))
+            for start, stop in zip(starts, [*starts[1:], len(activations)], strict=True)
+        ]
 
     @torch.no_grad()
-    def drive(self, x: Any) -> Tensor:
+    def drive(self, u: Tensor) -> Tensor:
         """Drive every reservoir from s_0 = 0 and return the features of its states (eq. 9), as `Reservoir.drive`.
+
+        Nothing is read back from the device.
 
         Parameters
         ----------
-        x : torch.Tensor or numpy.ndarray, shape (batch, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.sequencing`.
+        u : torch.Tensor, shape (batch, steps, inputs)
+            What `sequences` returned, or rows of it.
 
         Returns
         -------
         torch.Tensor, shape (reservoirs, batch, width)
             May hold values that are not finite.
-
-        Raises
-        ------
-        CandidateError
-            If a value of `x` is not finite.
         """
-        first = self.first
-        u = torch.as_tensor(first.sequencer.sequences(x), device=first.device)
-        check_input(u)
-        u = prepare_inputs(first.settings, u)
+        like = self.like
         steps, batch, places = u.shape[1], len(u), len(self._weights)
-        out = torch.empty(places * batch, first.values, first.nodes, dtype=first.dtype, device=first.device)
-        reduction = JoinedReductions(first.settings, out, steps, None)
-        joined = torch.zeros(places, batch, self._weights.shape[1], dtype=first.dtype, device=first.device)
-        joined[:, :, first.nodes + first.inputs] = 1
-        state = torch.zeros(places, batch, first.nodes, device=first.device)
-        for step in range(steps):
-            joined[:, :, first.nodes : first.nodes + first.inputs] = u[:, step]
-            start = 0 if step else first.nodes  # s_0 = 0: C contributes nothing yet
+        out = torch.empty(places * batch, like.values, like.nodes, dtype=like.dtype, device=like.device)
+        reduction = JoinedReductions(like.settings, out, steps, None)
+        joined = torch.zeros(places, batch, self._weights.shape[1], dtype=like.dtype, device=like.device)
+        joined[:, :, like.nodes + like.inputs] = 1
+        before, inputs = joined[:, :, : like.nodes], joined[:, :, like.nodes : like.nodes + like.inputs]
+        state = torch.zeros(places, batch, like.nodes, device=like.device)
+        rows = state.view(-1, like.nodes)
+        # s_0 = 0: C contributes nothing to the first step.
+        product = joined[:, :, like.nodes :], self._weights[:, like.nodes :]
+        for step, values in enumerate(u.unbind(1)):
+            inputs.copy_(values)
             if step:
-                joined[:, :, : first.nodes] = state
-            driven = torch.bmm(joined[:, :, start:], self._weights[:, start:]).float()
-            state.lerp_(self._activated(driven), self._leaks)
-            reduction.take(step, state.view(-1, first.nodes), places * batch)
+                before.copy_(state)
+                product = joined, self._weights
+            driven = torch.bmm(*product).float()
+            for reservoirs, activation in self._activated:
+                activation.apply_(driven if len(self._activated) == 1 else driven[reservoirs])
+            state.lerp_(driven, self._leaks)
+            reduction.take(step, rows, places * batch)
         reduction.finish()
-        return out.view(places, batch, first.width)[: self.count]
-
-    def _activated(self, driven: Tensor) -> Tensor:
-        # A CPU computes the last few values of an array in another way than the rest, so each reservoir's states are
-        # an array of their own.
-        if self.first.device.type != "cpu" and self._one_activation:
-            return self._activations[0].apply_(driven)
-        for one, activation in zip(driven, self._activations, strict=True):
-            activation.apply_(one)
-        return driven
+        return out.view(places, batch, like.width)
 
 
-def _weights(reservoir: Reservoir, kernel: Kernel) -> Tensor:
-    weights = kernel.stacked_weights()
-    if weights is None:
+def sequences(like: Reservoir, x: Any) -> Tensor:
+    """Return the sequences that drive reservoirs, on their device, after a check.
+
+    Parameters
+    ----------
+    like : Reservoir
+    x : torch.Tensor or numpy.ndarray, shape (batch, ...)
+        Samples in a shape of `rcdp_hpc.reservoir.sequencing`.
+
+    Returns
+    -------
+    torch.Tensor, shape (batch, steps, inputs)
+
+    Raises
+    ------
+    CandidateError
+        If a value of `x` is not finite.
+    """
+    u = torch.as_tensor(like.sequencer.sequences(x), device=like.device)
+    check_input(u)
+    return prepare_inputs(like.settings, u)
+
+
+def check_stacked(like: Reservoir) -> None:
+    """Raise an `InputError` if the kernel of a reservoir computes one reservoir at a time."""
+    if like.only_kernel.stacked_weights() is None:
         raise InputError(
-            f"reservoir.kernel = {reservoir.kernel!r} computes one reservoir at a time: set search.candidates_at_once "
+            f"reservoir.kernel = {like.kernel!r} computes one reservoir at a time: set search.candidates_at_once "
             "= 1, or reservoir.kernel to dense-fp32, dense-bf16 or dense-fp16"
         )
-    return weights

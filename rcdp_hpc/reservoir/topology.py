@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.config.choices import TABLES
-from rcdp_hpc.reservoir.random_streams import Part, distributed, stream, symmetric
+from rcdp_hpc.reservoir.random_streams import Part, distributed, stream, symmetric, uniform
 from rcdp_hpc.runtime.user_code import load_choice
 
 # Random numbers that are drawn at a time.
@@ -100,7 +100,7 @@ def _scores_up_to(
     for start, length in _blocks(total):
         scores = mask.random_raw(length)
         inside = np.flatnonzero(scores <= bound)
-        blocks.append((inside + start, scores[inside], symmetric(weight, length)[inside]))
+        blocks.append((inside + start, scores[inside], uniform(weight.random_raw(length)[inside])))
     positions, scores, weights = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return positions, scores, weights
 

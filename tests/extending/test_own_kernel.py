@@ -14,7 +14,7 @@ from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.stages import run_stages
-from rcdp_hpc.reservoir.stacked import StackedReservoirs
+from rcdp_hpc.reservoir.stacked import check_stacked
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -170,7 +170,7 @@ def test_kind_diagonal_has_no_use_for_it(tmp_path):
 @pytest.mark.parametrize("kernel", ["my_kernels:TwoProducts", "broken_kernels:OtherStep"])
 def test_several_candidates_at_once_need_a_step_of_one_product(kernel):
     with pytest.raises(InputError, match="computes one reservoir at a time"):
-        StackedReservoirs([Reservoir(reservoir_section(), 3, kernel)], 2)
+        check_stacked(Reservoir(reservoir_section(), 3, kernel))
 
 
 def test_a_name_that_is_neither_of_the_table_nor_a_class():

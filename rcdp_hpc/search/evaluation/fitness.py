@@ -160,9 +160,13 @@ class ReservoirFitness(Fitness):
         CandidateError
             If it cannot be built, or the candidate needs too much memory.
         """
-        refuse_too_large(self._estimated_bytes(settings), self.memory)
+        self.check_memory(settings)
         sample_shape, features = self.data.x_train.shape[1:], self.data.features
         return candidate_source(settings.reservoir, sample_shape, self.device, self.cache, features)
+
+    def check_memory(self, settings: Config) -> None:
+        """Raise a `CandidateError` if a candidate needs too much memory."""
+        refuse_too_large(self._estimated_bytes(settings), self.memory)
 
     def _estimated_bytes(self, settings: Config) -> int:
         rows = len(self.data.x_train) + len(self.data.x_val)

@@ -13,6 +13,7 @@ from rcdp_hpc.reservoir.connection import (
     connection_matrix,
     scaled_input_weights,
 )
+from rcdp_hpc.reservoir.shared_draws import LARGEST_KEPT, SharedDraws
 from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 
 CACHE_BYTES = 128 * 2**20
@@ -38,6 +39,7 @@ class MatrixCache:
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self.max_bytes = max_bytes
         self.reused = 0
+        self._draws: SharedDraws | None = None
         self._cached: OrderedDict[tuple[int, int, int], tuple[scipy.sparse.csr_array, float | None]] = OrderedDict()
 
     def matrices(self, settings: ReservoirSection, features: int) -> ReservoirMatrices:
@@ -48,18 +50,41 @@ class MatrixCache:
             biases(settings.nodes, settings.bias_scaling, settings.seed),
         )
 
-    def _recurrent(self, settings: ReservoirSection) -> scipy.sparse.csr_array:
+    def draws(self, settings: ReservoirSection) -> SharedDraws:
+        """Return the random numbers of all connections of reservoirs with this seed and size."""
+        if self._draws is None or (self._draws.seed, self._draws.nodes) != (settings.seed, settings.nodes):
+            self._draws = SharedDraws(settings.seed, settings.nodes)
+        return self._draws
+
+    def unscaled(self, settings: ReservoirSection) -> tuple[scipy.sparse.csr_array, float | None]:
+        """Return the matrix with weights uniform in [-1, 1), and its spectral radius if it is scaled by it.
+
+        Raises
+        ------
+        CandidateError
+            If there are no connections.
+        """
         key = (settings.seed, settings.nodes, round(settings.density * settings.nodes**2))
         raw, radius = self._cached.get(key, (None, None))
         if raw is None:
-            # Weights uniform in [-1, 1], before either scaling.
-            unscaled = settings.model_copy(update={"scaling": "weight_scale", "weight_scale": 1.0})
-            raw = connection_matrix(unscaled)
+            raw = self._drawn(settings, key[2])
         else:
             self.reused += 1
         if settings.scaling == "spectral_radius" and radius is None:
             radius = spectral_radius(raw)
         self._store(key, raw, radius)
+        return raw, radius
+
+    def _drawn(self, settings: ReservoirSection, count: int) -> scipy.sparse.csr_array:
+        drawn = None
+        if count and settings.nodes <= LARGEST_KEPT:
+            drawn = self.draws(settings).matrix(count)
+        if drawn is None:
+            drawn = connection_matrix(settings.model_copy(update={"scaling": "weight_scale", "weight_scale": 1.0}))
+        return drawn
+
+    def _recurrent(self, settings: ReservoirSection) -> scipy.sparse.csr_array:
+        raw, radius = self.unscaled(settings)
         if settings.scaling == "weight_scale":
             factor = settings.weight_scale
         elif radius:

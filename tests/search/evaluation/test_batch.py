@@ -11,16 +11,17 @@ from search.evaluation.test_inner_folds import folded
 from search.group_search import small_config, small_data
 from search.outcome import outcome
 from search.ranks import Ranks
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.batch import BatchedFitness
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.space import with_values
 
 CANDIDATES = [
     {"density": 0.2, "leak": 0.7, "activation": "tanh"},
@@ -46,19 +47,21 @@ def bits(evaluation) -> tuple:
 
 @pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": ["mean_std", "segments"]}, {"reduction": ["all"]}])
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
-def test_candidates_at_once_have_the_results_of_single_candidates(reduction, selection):
+@pytest.mark.parametrize("together", [False, True])
+def test_candidates_at_once_have_the_results_of_single_candidates(reduction, selection, together):
     config, data = batched(), small_data()
     config.readout.ridge_selection = selection
     config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reduction)})
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
-    evaluations = BatchedFitness(config, data).evaluate(CANDIDATES)
+    evaluations = BatchedFitness(config, data, together=together).evaluate(CANDIDATES)
     assert [one.error for one in evaluations] == pytest.approx([one.error for one in alone], rel=1e-4)
     assert [one.accuracy for one in evaluations] == pytest.approx([one.accuracy for one in alone], abs=0.011)
     assert all(one.seconds > 0 for one in evaluations)
 
 
-def test_other_candidates_of_the_batch_change_no_bit():
-    fitness = BatchedFitness(batched(), small_data())
+@pytest.mark.parametrize("together", [False, True])
+def test_other_candidates_of_the_batch_change_no_bit(together):
+    fitness = BatchedFitness(batched(), small_data(), together=together)
     together = [bits(one) for one in fitness.evaluate(CANDIDATES)]
     assert [bits(fitness(values)) for values in CANDIDATES] == together
     assert [bits(one) for one in fitness.evaluate(CANDIDATES[::-1])] == together[::-1]
@@ -107,11 +110,52 @@ def test_a_leak_of_another_number_type_changes_no_bit():
     fitness = BatchedFitness(batched(), small_data())
     plain, typed = fitness.evaluate([CANDIDATES[0], {**CANDIDATES[0], "leak": np.float64(0.7)}])
     assert bits(plain) == bits(typed)
-    settings = fitness.config.reservoir.model_copy(update={"leak": np.float64(0.7)})
-    x = small_data().x_val
-    expected = Reservoir(settings, x.shape[2], steps=x.shape[1]).drive(x.copy())
-    stacked = StackedReservoirs([Reservoir(settings, x.shape[2], steps=x.shape[1])], 2).drive(x.copy())
-    torch.testing.assert_close(stacked[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_weights_of_a_batch_are_those_of_single_reservoirs():
+    for kernel in ("dense-fp32", "dense-bf16"):
+        config = batched()
+        config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"kernel": kernel})})
+        fitness = BatchedFitness(config, small_data())
+        settings = [with_values(config, values).reservoir for values in CANDIDATES]
+        weights, built = fitness.matrices.weights(settings)
+        alone = [Reservoir(one, 5, kernel, steps=6).only_kernel.stacked_weights() for one in settings]
+        assert torch.equal(weights, torch.stack(alone))
+        assert built == [True] * 3
+
+
+class Calls(TorchDispatchMode):
+    """Counts torch calls, and numbers that the host reads one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+        self.read = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += 1
+        self.read += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_a_batch_needs_the_calls_of_a_few_candidates(selection, monkeypatch):
+    config, data = batched(32), small_data()
+    config.readout.ridge_selection = selection
+    single, fitness = ReservoirFitness(config, data), BatchedFitness(config, data, together=True)
+    candidates = [{**CANDIDATES[0], "density": 0.1 + 0.01 * place} for place in range(32)]
+    fitness.evaluate(candidates[:1])  # copies the rows to the device
+    copies = []
+    tolist = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: copies.append(tensor) or tolist(tensor))
+    with Calls() as together:
+        fitness.evaluate(candidates)
+    with Calls() as alone:
+        single(candidates[0])
+    assert together.count < 2000
+    assert 32 * alone.count > 25 * together.count
+    assert together.read == 0
+    assert len(copies) <= 2 + (selection == "validation") * len(config.readout.ridge_penalties)
 
 
 def test_sequences_of_unequal_length_are_refused():

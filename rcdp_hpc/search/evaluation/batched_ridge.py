@@ -1,0 +1,192 @@
+"""Ridge readouts of all candidates of a batch: sums, Cholesky and scores as batched torch calls in float64.
+
+The formulas are those of `rcdp_hpc.reservoir.ridge`, for tensors whose first dimension is the candidates. On equal
+states errors agree with it to a relative 1e-6, the differences being those of the order of float64 sums and of float32
+scores. Nothing is read back for a single candidate: one copy for each penalty that a batch tries has the errors of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import torch
+from torch import Tensor
+
+from rcdp_hpc.reservoir.ridge import LEAST_VARIANCE, penalty_walk
+
+# Rows of a product, which are float64 copies of the states.
+ROWS_AT_ONCE = 1024
+
+
+class BatchedSums:
+    """The sums Z'Z of Z = [X Y 1] for every candidate, each row times the root of its weight.
+
+    Parameters
+    ----------
+    candidates, features, outputs : int
+    device : torch.device
+    """
+
+    def __init__(self, candidates: int, features: int, outputs: int, device: torch.device) -> None:
+        self.features = features
+        self.outputs = outputs
+        columns = features + outputs + 1
+        self.total = torch.zeros(candidates, columns, columns, dtype=torch.float64, device=device)
+
+    def add(self, states: Tensor, targets: Tensor, roots: Tensor | None) -> None:
+        """Add a block of rows.
+
+        Parameters
+        ----------
+        states : torch.Tensor, shape (candidates, rows, features)
+        targets : torch.Tensor, shape (rows, outputs), float64
+        roots : torch.Tensor, shape (rows,), float64, optional
+            Square roots of the weights; default 1.
+        """
+        for start in range(0, len(targets), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            block = states[:, rows]
+            z = torch.ones(*block.shape[:2], len(self.total[0]), dtype=torch.float64, device=block.device)
+            z[:, :, : self.features] = block
+            z[:, :, self.features : -1] = targets[rows]
+            if roots is not None:
+                z.mul_(roots[rows, None])
+            self.total.baddbmm_(z.mT, z)
+
+    @property
+    def count(self) -> Tensor:
+        """The sum of the row weights, shape (candidates,)."""
+        return self.total[:, -1, -1]
+
+    @property
+    def shares(self) -> Tensor:
+        """The mean targets, shape (candidates, outputs)."""
+        return self.total[:, self.features : -1, -1] / self.count[:, None]
+
+
+class BatchedReadouts:
+    """Solves the ridge readouts of all candidates, with a penalty of its own for each.
+
+    Parameters
+    ----------
+    sums : BatchedSums
+        Sums of all rows; overwritten.
+    """
+
+    def __init__(self, sums: BatchedSums) -> None:
+        width, total = sums.features, sums.total
+        self.count = sums.count.clone()
+        self.shares = sums.shares
+        means = total[:, :width, -1] / self.count[:, None]
+        squares = total.diagonal(dim1=1, dim2=2)[:, :width] / self.count[:, None]
+        variances = squares - means.square()
+        # A variance that is not finite makes all scores NaN.
+        constant = variances <= LEAST_VARIANCE["double"] * squares
+        inverse = torch.where(constant, 0.0, variances.rsqrt())
+        gram = total[:, :width, :width]
+        gram.sub_(means[:, :, None] * total[:, None, :width, -1])
+        gram.mul_(inverse[:, :, None]).mul_(inverse[:, None])
+        crossed = total[:, :width, width:-1] - total[:, :width, -1:] * self.shares[:, None]
+        self._gram, self._means, self._inverse = gram, means, inverse[:, :, None]
+        self._right = self._inverse * crossed
+
+    def solved(self, penalties: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights, shape (candidates, features, outputs), and intercepts; NaN where there is no solution.
+
+        Parameters
+        ----------
+        penalties : torch.Tensor, shape (candidates,), float64
+        """
+        gram = self._gram.clone()
+        gram.diagonal(dim1=1, dim2=2).add_((penalties * self.count)[:, None])
+        factor, info = torch.linalg.cholesky_ex(gram)
+        weights = self._inverse * torch.cholesky_solve(self._right, factor)
+        weights.masked_fill_((info != 0)[:, None, None], torch.nan)
+        return weights, self.shares - (self._means[:, None] @ weights)[:, 0]
+
+    def scores(self, penalties: Tensor, states: Tensor) -> Tensor:
+        """Return the scores of states, shape (candidates, rows, features), in float32."""
+        weights, intercepts = self.solved(penalties)
+        return torch.baddbmm(intercepts[:, None].float(), states.float(), weights.float())
+
+
+def scaled_errors(scores: Tensor, targets: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the squared error after the best common scaling of each candidate's scores, shape (candidates,), float64.
+
+    See `rcdp_hpc.reservoir.ridge.scaling_sums`.
+
+    Parameters
+    ----------
+    scores : torch.Tensor, shape (candidates, rows, outputs)
+    targets : torch.Tensor, shape (rows, outputs), float64
+    shares : torch.Tensor, shape (candidates, outputs), float64
+    weights : torch.Tensor, shape (rows,), float64, optional
+    """
+    shares = shares[:, None]
+    d, t = scores.double() - shares, targets - shares
+    if weights is not None:
+        roots = weights.sqrt()[:, None]
+        d, t = d * roots, t * roots
+    fits, squares, expected = ((a * b).sum((1, 2)) for a, b in ((d, t), (d, d), (t, t)))
+    scaled = expected - fits.clamp_min(0).square() / squares
+    # NaN stays: it is an error without a solution.
+    return torch.where(squares == 0, expected, scaled)
+
+
+def best_scores(
+    readouts: BatchedReadouts, states: Tensor, targets: Tensor, weights: Tensor | None, penalties: Sequence[float]
+) -> Tensor:
+    """Return the scores of each candidate with the penalty of `rcdp_hpc.reservoir.ridge.best_by`.
+
+    The candidates walk over the penalties together, each on its own path; one that has arrived stays where it is.
+
+    Parameters
+    ----------
+    readouts : BatchedReadouts
+    states : torch.Tensor, shape (candidates, rows, features)
+        States of the rows that choose the penalty.
+    targets : torch.Tensor, shape (rows, outputs), float64
+    weights : torch.Tensor, shape (rows,), float64, optional
+        Of these rows.
+    penalties : sequence of float
+
+    Returns
+    -------
+    torch.Tensor, shape (candidates, rows, outputs), float32
+        Not finite for a candidate without a finite error.
+    """
+    walks: list[Generator[float, float, float | None] | None] = [penalty_walk(penalties) for _ in states]
+    current = [next(walk) for walk in walks if walk is not None]
+    scores = torch.zeros(*states.shape[:2], targets.shape[1], device=states.device)
+    least = torch.full((len(current),), torch.inf, dtype=torch.float64, device=states.device)
+    at = torch.full_like(least, -1)
+    while any(walk is not None for walk in walks):
+        tried = torch.tensor(current, dtype=torch.float64, device=states.device)
+        found = readouts.scores(tried, states)
+        errors = scaled_errors(found, targets, readouts.shares, weights).nan_to_num(nan=torch.inf)
+        # Of equal errors the walk keeps the larger penalty.
+        better = (errors < least) | ((errors == least) & (tried > at))
+        scores = torch.where(better[:, None, None], found, scores)
+        least, at = errors.minimum(least), torch.where(better, tried, at)
+        for place, error in enumerate(errors.tolist()):
+            walk = walks[place]
+            if walk is None:
+                continue
+            try:
+                current[place] = walk.send(error)
+            except StopIteration:
+                walks[place] = None
+    return scores
+
+
+def errors_and_accuracies(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return mean squared errors and accuracies, shape (2, candidates), float64.
+
+    Parameters
+    ----------
+    scores : torch.Tensor, shape (candidates, rows, outputs)
+    targets : torch.Tensor, shape (rows, outputs), float64
+    """
+    errors = (scores.double() - targets).square().mean((1, 2))
+    accuracies = (scores.argmax(2) == targets.argmax(1)).double().mean(1)
+    return torch.stack([errors, accuracies])
