@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+
+from rcdp_hpc.reservoir.stacked import StackedReservoirs, sequences
 
 F = {
     "tanh": np.tanh,
@@ -101,3 +104,12 @@ def expected(reservoir, u, lengths=None):
                     parts.append(reduced(settings, inputs))
         rows.append(np.concatenate(parts))
     return np.array(rows)
+
+
+def driven_together(reservoirs, x):
+    """Return the features of single reservoirs of one shape, driven by the same samples in common products."""
+    kernels = [reservoir.only_kernel for reservoir in reservoirs]
+    leaks = torch.stack([torch.as_tensor(kernel.leak, dtype=torch.float32).view(-1) for kernel in kernels])
+    weights = torch.stack([kernel.stacked_weights() for kernel in kernels])
+    names = [kernel.activation_name for kernel in kernels]
+    return StackedReservoirs(reservoirs[0], weights, leaks, names).drive(sequences(reservoirs[0], x))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies
-from reservoir.reference import expected, read
+from reservoir.reference import driven_together, expected, read
 
 from rcdp_hpc.config import ReservoirSection, parse_config
 from rcdp_hpc.errors import InputError
@@ -13,7 +13,6 @@ from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.reservoir.identity_source import make_reservoir
 from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kernels import kernel_names
-from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.training.checks import check_sequences
@@ -95,7 +94,7 @@ def test_scans_and_layers_agree_with_the_reference(values, rng):
 def test_stacked_reservoirs_have_the_same_input(rng):
     candidates = [Reservoir(section(**BOTH, leak=leak), 4) for leak in (0.1, 1.0)]
     u = torch.from_numpy(rng.normal(size=(5, 8, 4)).astype(np.float32))
-    for result, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
+    for result, reservoir in zip(driven_together(candidates, u), candidates, strict=True):
         np.testing.assert_allclose(result.numpy(), reservoir.states(u).numpy(), atol=1e-6)
 
 

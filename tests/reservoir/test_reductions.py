@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies
-from reservoir.reference import expected
+from reservoir.reference import driven_together, expected
 
 from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.errors import CandidateError, InputError
@@ -12,7 +12,6 @@ from rcdp_hpc.reservoir.connection import leak_rates
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.kernels import kernel_names
 from rcdp_hpc.reservoir.reductions import JoinedReductions
-from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.checks import checked_space
 
@@ -96,7 +95,7 @@ def test_a_single_name_is_a_list_of_one(rng):
 def test_stacked_reservoirs_have_their_own_rates(rng):
     candidates = [Reservoir(section(leak=leak, leak_low=0.05, reduction=["segments", "std"]), 4) for leak in (0.1, 1.0)]
     u = torch.from_numpy(rng.normal(size=(5, 8, 4)).astype(np.float32))
-    for result, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
+    for result, reservoir in zip(driven_together(candidates, u), candidates, strict=True):
         np.testing.assert_allclose(result.numpy(), reservoir.states(u).numpy(), atol=1e-6)
 
 
