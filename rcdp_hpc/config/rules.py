@@ -566,7 +566,21 @@ SEARCH = (
         for name, accepted, shown in (
             ("candidates_at_once", (1,), "1"),
             ("group_ranks", (0, 1), "0 or 1"),
-            ("device", ("cpu",), "'cpu'"),
+            ("device", ("auto", "cpu"), "'cpu' or 'auto'"),
+        )
+    ),
+    *(
+        Rule(
+            key,
+            lambda c, key=key, value=value: _value(c, key) == value and c.training.device == "cpu",  # type: ignore[misc]
+            "training.device = 'auto' or 'gpu'",
+            lambda c: False,
+            why,
+        )
+        for key, value, why in (
+            ("training.precision", "fp16", "few CPUs multiply float16"),
+            ("training.graph", "on", "CUDA graphs need a GPU"),
+            ("parallel.horovod.hierarchical", True, "Horovod sums within a node by NCCL only"),
         )
     ),
     Rule(

@@ -176,7 +176,9 @@ class SearchSection(Section):
         description="threads per candidate; the last digits of the result depend on them, but not on the number of "
         "ranks",
     )
-    device: Literal["cpu", "gpu"] = Field("cpu", description="where a candidate's states are computed")
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="what computes candidates; auto chooses when the search starts, and is recorded"
+    )
     candidates_at_once: int = Field(
         1,
         ge=1,

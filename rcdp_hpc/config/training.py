@@ -61,6 +61,11 @@ class TrainingSection(Section):
         description="bits of a weight of the trained network; 8 trains with weights that are rounded in each forward "
         "pass, and writes the rounded ones",
     )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="what trains, or solves the readout, and evaluates",
+        json_schema_extra=RESUMABLE,
+    )
     graph: Literal["auto", "on", "off"] = Field(
         "auto",
         description="whether a GPU repeats a step from a recording (CUDA graph)",

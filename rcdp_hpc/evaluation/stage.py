@@ -103,7 +103,7 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
 
 
 def _model(config: Config, run: RunDirectory, shards: ShardReader, allow_code: bool) -> TrainedModel:
-    model = TrainedModel.load(run.model, device(), allow_code, code_named_by(config).values())
+    model = TrainedModel.load(run.model, device(config.training.device), allow_code, code_named_by(config).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     return model
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from rcdp_hpc.config import Config, largest_candidate, with_kind_defaults
 from rcdp_hpc.config.choices import KERNELS
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.pipeline.devices import search_device, training_device
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.run_extractor import use_run_extractor
 from rcdp_hpc.pipeline.run_matrices import use_run_matrices
+from rcdp_hpc.runtime.comm.gpus import RankGPU
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.effective import with_effective_space
@@ -47,6 +49,7 @@ def resolve(
     fair_threads: int = 1,
     discarded: Collection[str] = (),
     allow_code: bool = False,
+    gpus: Sequence[RankGPU] = (),
 ) -> ResolvedConfig:
     """Complete the user's settings for one stage of a run.
 
@@ -58,8 +61,13 @@ def resolve(
     3. With ``extractor.kind = "pretrained"``: the settings of the extractor in ``extractor.model``; search and training
        copy it into the run directory.
     4. Search and training: a reservoir that cannot exist is refused; ``reservoir.matrices`` becomes the run's own copy
-       of the user's file; kernel and batch rows are measured, unless they are set, and written to ``config.toml``.
-    5. Training: the best candidate of the search replaces the configured values.
+       of the user's file.
+    5. Search: ``search.device = "auto"`` becomes "cpu" or "gpu", in ``config.toml`` as well.
+    6. Search and training: kernel and batch rows are measured on the device that computes most states, unless they are
+       set, and written to ``config.toml``.
+    7. Training: the best candidate of the search replaces the configured values.
+    8. Training and evaluation: ``training.device = "auto"`` becomes "cpu" or "gpu". It is not recorded, and may be
+       another one when a run is resumed on another machine.
 
     The function reads and writes the run directory, so only rank 0 calls it, with the lock held.
 
@@ -76,6 +84,8 @@ def resolve(
         Stages whose results a restart is about to put aside.
     allow_code : bool
         Import a class that the model file of ``extractor.model`` names.
+    gpus : sequence of RankGPU
+        The GPU of each rank (`rcdp_hpc.pipeline.devices.gpus_for`); empty if none is used.
 
     Raises
     ------
@@ -93,8 +103,49 @@ def resolve(
         refuse_impossible_reservoir(config)
         refuse_broken_classes(config)
         config = use_run_matrices(config, run, discarded)
-        config = _with_kernel(config, run, _most_used_threads(config, fair_threads))
-    return ResolvedConfig(config, _with_best_candidate(config, run) if stage == "train" else config)
+        config = _with_search_device(config, run, stage, discarded, gpus)
+        device = _most_used_device(config, run, gpus, fair_threads)
+        config = _with_kernel(config, run, _most_used_threads(config, fair_threads), device)
+    effective = _with_best_candidate(config, run) if stage == "train" else config
+    if stage in ("train", "evaluate"):
+        chosen = training_device(effective, run, gpus, fair_threads, quiet=stage == "evaluate")
+        training = effective.training.model_copy(update={"device": chosen})
+        effective = effective.model_copy(update={"training": training})
+    return ResolvedConfig(config, effective)
+
+
+def _with_search_device(
+    config: Config, run: RunDirectory, stage: str, discarded: Collection[str], gpus: Sequence[RankGPU]
+) -> Config:
+    """Return the configuration with the device of the search: that of an earlier start, or the chosen one."""
+    if not config.has_search or config.search.device != "auto":
+        return config
+    device = _earlier_search_device(run, discarded)
+    if device is None and stage != "search":
+        return config
+    if device is None:
+        device = search_device(config, run, gpus)
+        before = run.config()
+        run.write_config(before.model_copy(update={"search": before.search.model_copy(update={"device": device})}))
+    return config.model_copy(update={"search": config.search.model_copy(update={"device": device})})
+
+
+def _earlier_search_device(run: RunDirectory, discarded: Collection[str]) -> str | None:
+    """Return the device of a search that has started in this run; None if there is none, or it is put aside."""
+    recorded = run.config().search.device
+    started = "search" not in discarded and run.search.exists() and any(run.search.iterdir())
+    return recorded if started and recorded != "auto" else None
+
+
+def _most_used_device(config: Config, run: RunDirectory, gpus: Sequence[RankGPU], threads: int) -> str:
+    """Return torch's name of the device with which most states of the run are computed, on this rank."""
+    if not gpus:
+        return "cpu"
+    from rcdp_hpc.runtime.device import device
+
+    if config.has_search and config.search.device != "auto":
+        return str(device(config.search.device, "search.device"))
+    return str(device(training_device(config, run, gpus, threads, quiet=True)))
 
 
 def refuse_impossible_reservoir(config: Config) -> None:
@@ -157,7 +208,7 @@ def _most_used_threads(config: Config, fair_threads: int) -> int:
     return config.training.threads or fair_threads
 
 
-def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
+def _with_kernel(config: Config, run: RunDirectory, threads: int, device: str) -> Config:
     """Return the configuration with a kernel and batch rows, measured if they are not set, and record them."""
     reservoir = config.reservoir
     is_set = reservoir.kernel != "auto" and reservoir.batch_rows
@@ -167,14 +218,14 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
         kernel = "dense-fp32" if reservoir.kernel == "auto" else str(reservoir.kernel)
         rows = reservoir.batch_rows or DIAGONAL_ROWS
     else:
-        kernel, rows = _measured_kernel(config, run, threads)
+        kernel, rows = _measured_kernel(config, run, threads, device)
     # The stage may still refuse the other settings of this command, so only the choice is recorded now.
     run.write_config(_with_fixed_kernel(run.config(), kernel, rows))
     return _with_fixed_kernel(config, kernel, rows)
 
 
-def _measured_kernel(config: Config, run: RunDirectory, threads: int) -> tuple[str, int]:
-    """Return the fastest kernel whose rounding does no harm, and its batch rows, for this machine and these samples."""
+def _measured_kernel(config: Config, run: RunDirectory, threads: int, device: str) -> tuple[str, int]:
+    """Return the fastest kernel whose rounding does no harm, and its batch rows, for this device and these samples."""
     require_torch()
     from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
@@ -191,12 +242,12 @@ def _measured_kernel(config: Config, run: RunDirectory, threads: int) -> tuple[s
 
         def rounding(name: str) -> Rounding:
             block = shards.read("train", 0, min(ROWS, shards.rows("train")))
-            return measure_rounding(furthest(config), name, block.x, block.y, block.length)
+            return measure_rounding(furthest(config), name, block.x, block.y, block.length, device)
 
         kernel = choose_kernel(
-            reservoir.nodes, features, rows, threads, density=density, cache=cache, rounding=rounding
+            reservoir.nodes, features, rows, threads, device, density=density, cache=cache, rounding=rounding
         )
-    return kernel, rows or choose_batch_rows(reservoir.nodes, features, kernel, threads, cache=cache)
+    return kernel, rows or choose_batch_rows(reservoir.nodes, features, kernel, threads, device, cache=cache)
 
 
 def _with_fixed_kernel(config: Config, kernel: str, rows: int) -> Config:

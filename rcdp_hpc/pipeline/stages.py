@@ -25,6 +25,7 @@ from rcdp_hpc.errors import (
     StoppedError,
 )
 from rcdp_hpc.pipeline.array_data import LabelledArrays, Settings, with_data
+from rcdp_hpc.pipeline.devices import COMPUTING, gpus_for, refuse_missing_gpus, refuse_shared_later
 from rcdp_hpc.pipeline.requirements import require_engine, require_torch, require_torch_for
 from rcdp_hpc.pipeline.resolve import (
     ResolvedConfig,
@@ -41,6 +42,7 @@ from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
 from rcdp_hpc.runtime.comm.connect import communicator_of
+from rcdp_hpc.runtime.comm.gpus import RankGPU
 from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank
 from rcdp_hpc.runtime.files import os_errors_explained, write_text
@@ -146,10 +148,12 @@ def run_with_options(
     require_torch_for(stages, comm)
     if "train" in stages:
         require_engine(comm, config.parallel)
+    refuse_missing_gpus(config, stages, comm)
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(refuse_empty_search, config))
         run_on_root(comm, partial(refuse_impossible_reservoir, config))
         run_on_root(comm, partial(refuse_broken_classes, config))
+    gpus: list[RankGPU] | None = None
     with held(run, comm):
         if not options.allow_code:
             run_on_root(comm, lambda: record_user_modules(code_named_by(config).values()))
@@ -158,7 +162,12 @@ def run_with_options(
                 log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
             threads = threads_per_rank(comm) if stage in ("search", "train") else 1
             discarded = stages if options.restart else ()
-            resolved = run_on_root(comm, partial(resolve, config, run, stage, threads, discarded, options.allow_code))
+            if stage in COMPUTING and gpus is None:
+                gpus = gpus_for(stages, comm)
+            resolving = partial(resolve, config, run, stage, threads, discarded, options.allow_code, gpus or ())
+            resolved = run_on_root(comm, resolving)
+            if stage == "search" and "train" in stages and config.has_search:
+                run_on_root(comm, partial(refuse_shared_later, config, run, gpus or (), threads))
             results[stage] = _run_stage(stage, resolved, comm, run, options)
             config = resolved.recorded
         if len(stages) > 1:
@@ -452,8 +461,14 @@ def _train(context: StageContext, options: StageOptions) -> dict[str, Any]:
     with unchanged_random_state():
         result = train_stage(context, options.allow_code)
     if context.config.has_search:
-        agree_on_root(context.comm, lambda: write_text(context.run.trained_config, commented_toml(context.config)))
+        agree_on_root(context.comm, lambda: _write_trained_config(context.config, context.run))
     return result
+
+
+def _write_trained_config(config: Config, run: RunDirectory) -> None:
+    """Write the settings of a training with the best candidate; the device is that of ``config.toml``."""
+    training = config.training.model_copy(update={"device": run.config().training.device})
+    write_text(run.trained_config, commented_toml(config.model_copy(update={"training": training})))
 
 
 def _evaluate(context: StageContext, options: StageOptions) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -16,14 +17,58 @@ _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MP
 CPU = torch.device("cpu")
 
 
-def device() -> torch.device:
-    """Return the GPU of this rank if torch sees any, otherwise the CPU."""
+def device(choice: str = "auto", key: str = "training.device") -> torch.device:
+    """Return the device of this rank.
+
+    Parameters
+    ----------
+    choice : {"auto", "cpu", "gpu"}
+        "auto" is the GPU of this rank if torch sees any, otherwise the CPU. The stages choose by the size of the work
+        before (`rcdp_hpc.pipeline.devices`).
+    key : str
+        The key of the configuration, for the message.
+
+    Raises
+    ------
+    InputError
+        If `choice` is "gpu" and torch sees none.
+    """
+    if choice == "cpu":
+        return CPU
     if not torch.cuda.is_available():
-        return torch.device("cpu")
+        if choice == "gpu":
+            raise InputError(f"{key} = 'gpu', and {no_gpu_text()}: {without_gpu(key)}")
+        return CPU
     names = (detect().launcher.local_rank_variable, *_LOCAL_RANK_VARIABLES)
     local_rank = next((number_from_environment(name, 0) for name in names if os.environ.get(name)), 0)
     # At some sites each task sees only one device, with the number 0.
     return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def no_gpu_text() -> str:
+    """Return why torch sees no GPU here, as far as it is known."""
+    drivers = gpus_of_driver()
+    if not drivers:
+        return "torch sees no GPU here"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return f"torch sees none of the {drivers} GPUs of this host: CUDA_VISIBLE_DEVICES hides them"
+    if not torch.version.cuda:
+        return f"torch sees none of the {drivers} GPUs of this host: torch {torch.__version__} is a build for CPUs"
+    old = f"their driver may be older than CUDA {torch.version.cuda}"
+    return f"torch sees none of the {drivers} GPUs of this host ({old})"
+
+
+def without_gpu(key: str) -> str:
+    """Return what to do if a setting demands a GPU and there is none."""
+    return f"set {key} = 'cpu' (or 'auto'), or start on nodes with GPUs, with a build of torch for GPUs"
+
+
+def gpus_of_driver(root: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Return the number of GPUs that NVIDIA's driver reports; 0 without the driver."""
+    try:
+        return sum(1 for _ in root.iterdir())
+    except OSError:
+        return 0
 
 
 def set_up_device(where: torch.device, config: Config) -> None:
@@ -45,7 +90,7 @@ def set_up_device(where: torch.device, config: Config) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling each new tensor with NaN takes a launch of its own; no operation here reads what it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def refuse_without_gpu(config: Config, where: torch.device) -> None:
@@ -54,8 +99,8 @@ def refuse_without_gpu(config: Config, where: torch.device) -> None:
         return
     if config.training.precision == "fp16":
         raise InputError(
-            "training.precision = 'fp16' is for GPUs, and torch sees none here: few CPUs multiply float16. Set it to "
-            "'bf16', which needs no scaling, or to 'fp32'."
+            "training.precision = 'fp16' is for GPUs, and this training runs on the CPU: few CPUs multiply float16. "
+            "Set it to 'bf16', which needs no scaling, or to 'fp32'."
         )
     if config.training.graph == "on":
         raise InputError(

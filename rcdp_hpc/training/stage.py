@@ -104,9 +104,9 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
         run_on_root(comm, partial(_restore_model, config, run, shards, saved))
         return session.summary(saved.trainer.position)
     run_on_root(comm, partial(check_teachers, config, shards, run))
-    agree(comm, lambda: refuse_without_gpu(config, device()))
-    set_up_device(device(), config)
-    parallel = strategy_for(comm, config.run.stall_seconds, config.parallel, device())
+    where = agree(comm, lambda: _device(config))
+    set_up_device(where, config)
+    parallel = strategy_for(comm, config.run.stall_seconds, config.parallel, where)
     session.threads = _threads(config, comm, shards, saved)
     if saved is not None:
         _report_other_engine(saved, parallel.engine, comm.size)
@@ -140,6 +140,13 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
         *(summary["ended"], summary["best_epoch"], 100 * summary["validation_accuracy"]),
     )
     return summary
+
+
+def _device(config: Config) -> torch.device:
+    """Return the device of this rank; raise an `InputError` if the settings are for another one."""
+    where = device(config.training.device)
+    refuse_without_gpu(config, where)
+    return where
 
 
 def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardReader) -> TrainingCheckpoint | None:
@@ -269,6 +276,7 @@ def rows_to_solve(
     """
     shards = agree(comm, lambda: open_shards(config, run.shards))
     threads = threads_of_rank(config, comm, shards)
+    set_up_device(agree(comm, lambda: device(config.training.device)), config)
     with limit_threads(threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, None)
@@ -346,6 +354,6 @@ def _build_reservoir(config: Config, shards: ShardReader, matrices: ReservoirMat
     check_warm_start_features(config, shards.sample_shape)
     check_solved(config, shards.sample_shape)
     check_user_readout(config, shards.sample_shape, len(shards.classes))
-    source = make_source(config, shards.sample_shape, device(), matrices)
+    source = make_source(config, shards.sample_shape, device(config.training.device), matrices)
     _report_one_step(config, shards)
     return source

@@ -117,7 +117,7 @@ def teacher_targets(
         logs = _computed(config, comm, shards, plan, allow_code)
         agree_on_root(comm, partial(record.write, logs))
     first, stop = (0, plan.rows) if plan.reshuffle_every else plan.local_rows
-    local = torch.from_numpy(logs[first:stop].copy()).to(device())
+    local = torch.from_numpy(logs[first:stop].copy()).to(device(config.training.device))
     return TeacherTargets(local, first, config.loss.teacher_temperature)
 
 
@@ -215,7 +215,7 @@ def _computed(
 ) -> NDArray[np.float32]:
     """Return the logarithms of the mean probabilities of all training rows, shape (rows, classes). Collective."""
     started = time.perf_counter()
-    own_code = code_named_by(config).values()
+    own_code, where = code_named_by(config).values(), device(config.training.device)
     start, stop = plan.local_rows
     total = np.zeros((stop - start, len(shards.classes)))
     shown = comm.is_root and config.run.progress
@@ -223,7 +223,7 @@ def _computed(
         for name in config.loss.teacher:
 
             def add(name: str = name) -> None:
-                model = TrainedModel.load(named_model(TEACHER, name), device(), allow_code, own_code)
+                model = TrainedModel.load(named_model(TEACHER, name), where, allow_code, own_code)
                 _add_probabilities(model, shards, plan, total, progress)
 
             agree(comm, add)

@@ -57,18 +57,18 @@ def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
     """Return whether one pass over the rows is too little work for several threads. Parameters as in `is_small`."""
     if not readout_choice(config.readout.kind).dense or config.extractor.makes_sequences:
         return False
-    width, states = _states(config, shape, rows)
-    return states + rows * _network_products(config, width) <= SMALL_ONCE
+    width, states = state_products(config, shape, rows)
+    return states + rows * network_products(config, width) <= SMALL_ONCE
 
 
-def _network_products(config: Config, width: int) -> float:
+def network_products(config: Config, width: int) -> float:
     """Return the multiply-adds of the layers of eq. 10 and 11 for one row of `width` features."""
     readout = config.readout
     widths = [width, readout.outputs, *[readout.hidden] * (readout.layers + 1)]
     return math.fsum(one * other for one, other in pairwise(widths))
 
 
-def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float]:
+def state_products(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float]:
     """Return the number of features of a row, and the multiply-adds that compute the states of all rows.
 
     Convolution kernels always use one thread, so their multiply-adds are not counted.
@@ -83,7 +83,7 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
     return kernels + kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
 
 
-def _autoencoders(config: Config, width: int, rows: int) -> float:
+def autoencoder_products(config: Config, width: int, rows: int) -> float:
     """Return the multiply-adds that solve the layers of an extreme learning machine; 0 for other readouts."""
     if not config.readout.autoencodes:
         return 0.0
@@ -106,11 +106,11 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
     """
     if not readout_choice(config.readout.kind).dense or config.extractor.makes_sequences:
         return False
-    width, once = _states(config, shape, rows)
+    width, once = state_products(config, shape, rows)
     if not config.readout.trained or config.training.baseline:
         # If there are fewer rows than features, the matrix of products between rows is decomposed.
         least = min(width, rows)
         once += least * (width * rows + DECOMPOSITION * least * least)
-    once += _autoencoders(config, width, rows)
-    step = config.training.batch * _network_products(config, width)
+    once += autoencoder_products(config, width, rows)
+    step = config.training.batch * network_products(config, width)
     return once <= SMALL_ONCE and (not config.readout.trained or step <= SMALL_STEP)

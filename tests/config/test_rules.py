@@ -126,6 +126,12 @@ CASES = [
     ("search.candidates_at_once = 2 needs to be 1", {**FUNCTION, **AT_ONCE}, {"search.candidates_at_once": 1}),
     ("search.group_ranks = 2 needs to be 0 or 1", {**FUNCTION, "search.group_ranks": 2}, {"search.group_ranks": 1}),
     ("search.device = 'gpu' needs to be 'cpu'", {**FUNCTION, "search.device": "gpu"}, {"search.device": "cpu"}),
+    *(
+        (f"{key} = {shown} needs training.device = 'auto' or 'gpu'", {key: value, "training.device": "cpu"},
+         {"training.device": "auto"})
+        for key, value, shown in (("training.precision", "fp16", "'fp16'"), ("training.graph", "on", "'on'"),
+                                  ("parallel.horovod.hierarchical", True, "true"))
+    ),
     ("search.halving = 2 needs search.folds = 1", {"search.halving": 2, "search.folds": 3}, {"search.folds": 1}),
     ("search.improvements = ['levy'] needs search.optimizer = 'mfo'",
      {"search.improvements": ["levy"], "search.optimizer": "ga"}, {"search.optimizer": "mfo"}),

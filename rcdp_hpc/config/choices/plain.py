@@ -277,6 +277,7 @@ PLAIN_TABLES = (
     ChoiceTable(
         "search.device",
         (
+            Choice("auto", "the GPU of the rank if it is faster for this number and size of candidates"),
             Choice("cpu", "the processor"),
             Choice("gpu", "the GPU of the rank"),
         ),
@@ -384,6 +385,14 @@ PLAIN_TABLES = (
             Choice("fp32", "float32"),
             Choice("bf16", "bfloat16"),
             Choice("fp16", "float16, on GPUs only; gradients are scaled"),
+        ),
+    ),
+    ChoiceTable(
+        "training.device",
+        (
+            Choice("auto", "the GPU of the rank if it is faster for work of this size"),
+            Choice("cpu", "the processor"),
+            Choice("gpu", "the GPU of the rank"),
         ),
     ),
     ChoiceTable(

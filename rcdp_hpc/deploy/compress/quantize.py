@@ -65,8 +65,9 @@ def round_model(task: CompressTask) -> Config | None:
     comm, target = task.comm, task.target
     shards = agree(comm, lambda: open_shards(task.config, target.shards))
     own_code = code_named_by(task.config).values()
-    model = agree(comm, lambda: TrainedModel.load(target.model, device(), own_code=own_code))
-    rounded = agree(comm, lambda: TrainedModel(rounded_model(model.file), device()))
+    where = agree(comm, lambda: device(task.config.training.device))
+    model = agree(comm, lambda: TrainedModel.load(target.model, where, own_code=own_code))
+    rounded = agree(comm, lambda: TrainedModel(rounded_model(model.file), where))
     before = validation_accuracy(model, shards, comm)
     after = validation_accuracy(rounded, shards, comm)
     for line in _lines(model.file, rounded.file):

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, check_candidates
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors.none import NoExtractor
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.identity_source import IdentitySource
@@ -392,13 +391,7 @@ def states_device(config: Config) -> str:
         return "cpu"
     from rcdp_hpc.runtime.device import device
 
-    torch_device = device()
-    if torch_device.type == "cpu":
-        raise InputError(
-            "search.device = 'gpu', and torch sees no GPU here: set search.device = 'cpu', or start on nodes with "
-            "GPUs, with a build of torch for GPUs"
-        )
-    return str(torch_device)
+    return str(device(config.search.device, "search.device"))
 
 
 def _on_leading_rank(states: torch.Tensor | None) -> torch.Tensor:
