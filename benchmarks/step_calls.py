@@ -117,7 +117,13 @@ def part_of(frame: FrameType | None) -> str:
 
 
 def trainer_of(
-    profile: str, steps: int, settings: Sequence[str] = (), device: str = "cpu", batch: int = ROWS, nodes: int = 50
+    profile: str,
+    steps: int,
+    settings: Sequence[str] = (),
+    device: str = "cpu",
+    batch: int = ROWS,
+    nodes: int = 50,
+    rows: int = 0,
 ) -> Trainer:
     """Return a trainer of a profile for one epoch of this number of steps, with random samples.
 
@@ -132,6 +138,8 @@ def trainer_of(
         Device of the states and the network.
     batch, nodes : int
         Rows of a batch, and nodes of the reservoir; 0 takes those of the profile.
+    rows : int
+        Training rows; 0 fills all batches of the steps.
     """
     sizes = [f"training.batch={batch}"] if batch else []
     sizes += [f"reservoir.nodes={nodes}"] if nodes else []
@@ -139,7 +147,7 @@ def trainer_of(
     shape = SHAPES[profile]
     source = make_source(config, shape, torch.device(device))
     network = build_network(config, shape, source, CLASSES, 0)
-    rows = steps * config.training.batch * config.training.accumulate
+    rows = rows or steps * config.training.batch * config.training.accumulate
     generator = torch.Generator().manual_seed(0)
     states = torch.rand(rows, source.width, generator=generator)
     splits = [CachedStates(states.to(device), (torch.arange(rows) % CLASSES).to(device), 0) for _ in range(2)]

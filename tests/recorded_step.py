@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,15 @@ class NoReadBacks(TorchDispatchMode):
 
     def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
         return operation(*args, **kwargs)
+
+
+class ShapesOnly(NoReadBacks):
+    """Refuses reads of values while work runs on the meta device, whose tensors have none."""
+
+    def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
+        # Torch has no meta kernels of these, which change tensors in place and return nothing.
+        in_place = operation in (torch.ops.aten._fused_adam_.tensor_lr, torch.ops.aten._fused_adamw_.tensor_lr)
+        return None if in_place else operation(*args, **kwargs)
 
 
 def reads_back(operation: Any, args: Any, kwargs: Any) -> bool:
@@ -164,10 +172,3 @@ class _Untouching(RecordedCalls):
 
 def _storage(value: torch.Tensor) -> int:
     return value.untyped_storage().data_ptr()
-
-
-@contextmanager
-def no_read_backs() -> Iterator[None]:
-    """Raise a `ReadBackError` with file and line if a value is read back within the block."""
-    with NoReadBacks():
-        yield

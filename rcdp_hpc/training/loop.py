@@ -40,6 +40,7 @@ from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.partition.repartition import Repartitioner, numbered
 from rcdp_hpc.training.pruning.make import make_pruner
 from rcdp_hpc.training.pruning.pruner import Pruner
+from rcdp_hpc.training.recorded_steps import record_steps, wants_recordings
 from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
@@ -154,7 +155,8 @@ class Trainer:
     def _prepare_steps(self) -> None:
         config, plan, network = self.config, self.plan, self.network
         optimizer = agree(self.comm, lambda: make_optimizer(config, network))
-        self.optimizer = self.parallel.wrap(optimizer, network)
+        recorded = wants_recordings(config, self.train.device)
+        self.optimizer = self.parallel.wrap(optimizer, network, during_backward=not recorded)
         self.replicas = (
             Replicas(config.parallel.replicas, network, len(self.train), self.comm)
             if self.parallel.independent
@@ -174,6 +176,8 @@ class Trainer:
             self.gradient_norms, self.teacher, self.pruner, self.average if self.parallel.syncs_gradients else None,
         )  # fmt: skip
         self.stepper.inputs.reserve(config.training.accumulate, plan.most_batch_rows)
+        if recorded:
+            record_steps(config, self.stepper)
         self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
 
     @property

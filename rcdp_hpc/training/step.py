@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -305,7 +306,7 @@ class Stepper:
             Default: the network that is trained.
         """
         halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
-        with torch.autocast(states.device.type, dtype=halved, enabled=halved is not None):
+        with torch.autocast(states.device.type, dtype=halved) if halved else nullcontext():
             scores: torch.Tensor = self._forward(network or self.network, states, draw)
         return scores.float()
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from recorded_step import CallRecorder, ReadBackError, no_read_backs
+from recorded_step import CallRecorder, NoReadBacks, ReadBackError
 from torch import nn
 
 from rcdp_hpc.training.graph import WARM_UPS, GraphRunner
@@ -95,7 +95,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_with_one_warning(caplog):
 
 def test_values_that_are_read_raise_with_their_place():
     values = torch.arange(3.0)
-    with no_read_backs():
+    with NoReadBacks():
         values.add(1)
         for read in (
             lambda: float(values[0]),

@@ -1,0 +1,101 @@
+"""Steps of a training from recordings: whether they can be recorded, and what takes them."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.networks.norm import SyncBatchNorm
+from rcdp_hpc.runtime.code_consent import code_named_by
+from rcdp_hpc.training.graph import CudaGraphs, GraphRunner, Recorder
+from rcdp_hpc.training.step import Stepper
+
+log = logging.getLogger(__name__)
+
+
+def wants_recordings(config: Config, device: torch.device) -> bool:
+    """Return whether steps are recorded if they can be: gradients are then summed after the backward pass only."""
+    return device.type == "cuda" and config.training.graph != "off"
+
+
+def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = None) -> None:
+    """Let a stepper take its steps from recordings, if they can be recorded; the log says so, or why not.
+
+    Parameters
+    ----------
+    config : Config
+    stepper : Stepper
+        Its device is a GPU, unless there is a recorder for another one.
+    recorder : Recorder, optional
+        Default: CUDA graphs.
+    """
+    obstacle = obstacle_of(config, stepper)
+    if obstacle:
+        log.info("steps are not recorded as CUDA graphs (training.graph): %s", obstacle)
+        return
+    stepper.rate_on_device = True
+    stepper.run = RecordedSteps(stepper, recorder or CudaGraphs(stepper.train.device)).take
+
+
+def obstacle_of(config: Config, stepper: Stepper) -> str:
+    """Return why the steps of a stepper cannot be recorded; empty if they can."""
+    if stepper.needs_host:
+        return stepper.needs_host
+    sections = ("readout", "loss", "optimizer", *(("extractor", "reservoir") if config.extractor.trained else ()))
+    own = [key for key in code_named_by(config) if key.partition(".")[0] in sections]
+    if own and config.training.graph == "auto":
+        return f"{own[0]} is a class of the user's own, whose Python code a recording would not run ('on' records it)"
+    norms = [module for module in stepper.network.modules() if isinstance(module, SyncBatchNorm)]
+    if norms and stepper.parallel.sums_over_ranks:
+        return "batch statistics are sums over all ranks"
+    return ""
+
+
+class RecordedSteps:
+    """Takes the steps of a stepper, the first ones as they are, then from recordings.
+
+    A step is one recording. If ranks sum their gradients, it is two, and the sum is between them.
+
+    Parameters
+    ----------
+    stepper : Stepper
+    recorder : Recorder
+    """
+
+    def __init__(self, stepper: Stepper, recorder: Recorder) -> None:
+        self.stepper = stepper
+        self.runner = GraphRunner(recorder, stepper.trained)
+        self.place: tuple[int, ...] = ()
+
+    def take(self) -> None:
+        """Take the step whose inputs are filled."""
+        stepper = self.stepper
+        place = self._place()
+        if place != self.place:
+            self.runner.forget()
+            self.place = place
+        counts = stepper.inputs.counts
+        if not stepper.parallel.sums_over_ranks:
+            self.runner.run("step", self._step, counts)
+            return
+        self.runner.run("gradient of a step", self._compute, counts)
+        stepper.parallel.sum_gradients(stepper.optimizer)
+        self.runner.run("update of a step", self._apply, counts)
+
+    def _place(self) -> tuple[int, ...]:
+        """Return the addresses of what a step reads, which change if rows are exchanged between ranks."""
+        train, packed = self.stepper.train, self.stepper.inputs.packed
+        tensors = [value for value in (packed, train.states, train.labels, train.numbers) if torch.is_tensor(value)]
+        return tuple(value.data_ptr() for value in tensors)
+
+    def _step(self) -> None:
+        self._compute()
+        self._apply()
+
+    def _compute(self) -> None:
+        self.stepper.compute(self.stepper.inputs)
+
+    def _apply(self) -> None:
+        self.stepper.apply(self.stepper.inputs)
