@@ -139,10 +139,8 @@ class GraphRunner:
             work()
 
     def forget(self) -> None:
-        """Forget all recordings, since tensors have moved; they are recorded again without further warm-ups."""
-        for piece in self._pieces.values():
-            piece.repeat = None
-            piece.gradients = []
+        """Forget all recordings, since tensors have moved; work is recorded again after as many warm-ups."""
+        self._pieces.clear()
 
     def _record(self, recorder: Recorder, name: str, work: Work, piece: _Piece) -> bool:
         """Record a piece; return whether that succeeded."""

@@ -85,10 +85,11 @@ class RecordedSteps:
         self.runner.run("update of a step", self._apply, counts)
 
     def _place(self) -> tuple[int, ...]:
-        """Return the addresses of what a step reads, which change if rows are exchanged between ranks."""
-        train, packed = self.stepper.train, self.stepper.inputs.packed
-        tensors = [value for value in (packed, train.states, train.labels, train.numbers) if torch.is_tensor(value)]
-        return tuple(value.data_ptr() for value in tensors)
+        """Return the addresses of what a step reads, which change with exchanged rows and removed weights."""
+        train, pruner = self.stepper.train, self.stepper.pruner
+        read = [self.stepper.inputs.packed, train.states, train.labels, train.numbers]
+        masks = pruner.masks.values() if pruner else ()
+        return tuple(value.data_ptr() for value in (*read, *masks) if isinstance(value, torch.Tensor))
 
     def _step(self) -> None:
         self._compute()

@@ -63,13 +63,14 @@ def test_recorded_pieces_give_the_bits_of_the_work_itself():
 def test_each_key_has_its_recording_and_moved_tensors_are_recorded_again():
     recorder = CallRecorder()
     plain, recorded = Toy(None), Toy(recorder)
-    for number in range(2 * WARM_UPS + 6):
+    for number in range(4 * WARM_UPS + 6):
         plain.step(number)
         recorded.step(number, key=number % 2)
         if number == 2 * WARM_UPS + 2:
             recorded.rows = torch.zeros(4, 3)
             recorded.runner.forget()
-    assert (recorder.warm_ups, recorder.records) == (2 * 2 * WARM_UPS, 4 + 4)
+    # Two keys of two pieces, twice.
+    assert (recorder.warm_ups, recorder.records) == (8 * WARM_UPS, 8)
     assert all(map(torch.equal, plain.result(), recorded.result()))
 
 
