@@ -7,12 +7,18 @@ needs the states of every step.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.activations import load_activation
+from rcdp_hpc.reservoir.activations.identity import Identity
+from rcdp_hpc.reservoir.backpropagation import FUNCTIONS, StateSequence
+from rcdp_hpc.reservoir.frozen_casts import FrozenCasts, product_dtype
 from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length
 from rcdp_hpc.reservoir.reductions import reduction_class
@@ -56,6 +62,7 @@ class DifferentiableReservoir(nn.Module):
                 leak = None if rates is None else torch.as_tensor(rates).to(reservoir.device, dtype)
                 self.register_buffer(f"leak_{scan}_{layer}", leak, persistent=False)
         self.activation = load_activation(self.settings.activation)
+        self._casts = FrozenCasts()
         self._check_gradient(dtype)
 
     def _check_gradient(self, dtype: torch.dtype) -> None:
@@ -98,43 +105,43 @@ class DifferentiableReservoir(nn.Module):
         parts = []
         for number, scan in enumerate(self.reservoir.scans):
             for direction in range(self.reservoir.directions):
-                states = _windowed(scan, scan.read(u, ends, turned=bool(direction)))
+                # Steps first: the states of a step are then next to each other.
+                states = _windowed(scan, scan.read(u, ends, turned=bool(direction))).transpose(0, 1)
                 for layer in range(self.settings.layers):
                     states = self._states(states, number, layer)
-                    parts.append(self._reduced(states, listed))
-        return torch.cat(parts, dim=1)
+                    parts.append(self._reduced(states.transpose(0, 1), listed))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _states(self, u: Tensor, scan: int, layer: int) -> Tensor:
-        """Return the states after all steps, shape (batch, steps, nodes)."""
+        """Return the states after all steps, shape (steps, batch, nodes), of u (steps, batch, features)."""
         recurrent, weights, bias = (
             self.get_buffer(f"{name}_{scan}_{layer}") for name in ("recurrent", "input", "bias")
         )
         rates = getattr(self, f"leak_{scan}_{layer}")
-        leak = self.settings.leak if rates is None else rates
+        leak = float(self.settings.leak) if rates is None else rates
+        dtype = product_dtype(u.to(bias.dtype))
+        cast = partial(self._casts.of, dtype=dtype)
+        driven = u.to(dtype) @ cast(f"input_{scan}_{layer}", weights).T
+        constant = cast(f"recurrent_{scan}_{layer}", recurrent)
         if self.settings.kind == "diagonal":
-            mixing = self.get_buffer(f"mixing_{scan}_{layer}")
-            return self._mixed(u @ weights.T, recurrent, mixing, bias, leak)
-        driven = u @ weights.T + bias
-        state = torch.zeros_like(driven[:, 0])
-        states = []
-        for step in range(u.shape[1]):
-            moved = self.activation(state @ recurrent.T + driven[:, step])
-            state = (1 - leak) * state + leak * moved
-            states.append(state)
-        return torch.stack(states, dim=1)
+            mixing = cast(f"mixing_{scan}_{layer}", self.get_buffer(f"mixing_{scan}_{layer}"))
+            memory = StateSequence.apply(driven, torch.zeros_like(bias[:1]), constant, 1.0, FUNCTIONS[Identity])
+            return _damped(self.activation(memory.to(dtype) @ mixing.T + bias), leak)
+        function = FUNCTIONS.get(type(self.activation))  # type: ignore[arg-type]
+        if function is not None:
+            states: Tensor = StateSequence.apply(driven, bias, constant, leak, function)
+            return states
+        return self._differentiated(driven + bias, constant, leak)
 
-    def _mixed(self, driven: Tensor, rotation: Tensor, mixing: Tensor, bias: Tensor, leak: float | Tensor) -> Tensor:
-        """Return the states of a reservoir of kind "diagonal", shape (batch, steps, nodes)."""
-        memory, steps = torch.zeros_like(driven[:, 0]), []
-        for step in range(driven.shape[1]):
-            memory = memory @ rotation.T + driven[:, step]
-            steps.append(memory)
-        moved = self.activation(torch.stack(steps, dim=1) @ mixing.T + bias)
-        state, states = torch.zeros_like(moved[:, 0]), []
-        for step in range(moved.shape[1]):
-            state = (1 - leak) * state + leak * moved[:, step]
+    def _differentiated(self, driven: Tensor, recurrent: Tensor, leak: float | Tensor) -> Tensor:
+        """Return the states after all steps with an activation of which only torch knows the derivative."""
+        state = torch.zeros_like(driven[0])
+        states = []
+        for step in range(len(driven)):
+            moved = self.activation(state.to(recurrent.dtype) @ recurrent.T + driven[step])
+            state = torch.lerp(state, moved, leak)
             states.append(state)
-        return torch.stack(states, dim=1)
+        return torch.stack(states)
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
         """Return the values of each sequence, shape (batch, values · nodes)."""
@@ -148,15 +155,24 @@ class DifferentiableReservoir(nn.Module):
         kinds = [reduction_class(name) for name in self.settings.reduction]
         steps = self.reservoir.values  # only "all" reads it: the steps of the longest sequence
         values = [kind.of_states(self.settings, states, kind.values(self.settings, steps)) for kind in kinds]
-        return torch.cat(values, dim=1).flatten(1)
+        return (values[0] if len(values) == 1 else torch.cat(values, dim=1)).flatten(1)
+
+
+def _damped(moved: Tensor, leak: float | Tensor) -> Tensor:
+    """Return s_t = (1 - a) · s_(t-1) + a · x_t of all steps of x, shape (steps, batch, nodes)."""
+    if isinstance(leak, float) and leak == 1:
+        return moved
+    state, states = torch.zeros_like(moved[0]), []
+    for step in range(len(moved)):
+        state = torch.lerp(state, moved[step], leak)
+        states.append(state)
+    return torch.stack(states)
 
 
 def _windowed(scan: Scan, u: Tensor) -> Tensor:
     """Return the input of each step, shape (batch, steps, window · features), zeros before the first step."""
-    steps_first = u.transpose(0, 1)
-    steps = []
-    for step in range(len(steps_first)):
-        inputs = scan.at(steps_first, step, len(u))
-        missing = u.new_zeros(len(u), (scan.window - len(inputs)) * u.shape[2])
-        steps.append(torch.cat([*inputs, missing], dim=1))
-    return torch.stack(steps, dim=1)
+    if scan.window == 1:
+        return u
+    steps = u.shape[1]
+    earlier = [pad(u[:, : max(0, steps - back)], (0, 0, min(back, steps), 0)) for back in range(1, scan.window)]
+    return torch.cat([u, *earlier], dim=2)

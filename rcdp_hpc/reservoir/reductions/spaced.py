@@ -49,7 +49,12 @@ class States(Reduction):
     @classmethod
     def of_states(cls, settings: ReservoirSection, states: Tensor, values: int) -> Tensor:
         """Return the states after these steps."""
-        return states[:, cls.steps(settings, states.shape[1])]
+        steps = cls.steps(settings, states.shape[1])
+        between = steps[1] - steps[0] if len(steps) > 1 else 1
+        if between > 0 and steps == list(range(steps[0], steps[-1] + 1, between)):
+            return states[:, steps[0] : steps[-1] + 1 : between]
+        # A list as an index would be copied to the device in every training step.
+        return torch.stack([states[:, step] for step in steps], dim=1)
 
 
 class Last(States):
