@@ -17,6 +17,7 @@ from rcdp_hpc.deploy.sums.summed_model import (
     write_solution,
 )
 from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
@@ -94,4 +95,4 @@ def _sums(
     with Progress("states and sums", math.ceil(total / comm.size), enabled=comm.is_root and progress) as bar:
         blocks = blocks_of(config, rows, reservoir, bar)
         sizes = facts.features, len(facts.classes), facts.by_class
-        return sum_units(comm, units, blocks, *sizes, copies_of(config))
+        return sum_units(comm, units, blocks, *sizes, copies_of(config), sums_device(reservoir.device))

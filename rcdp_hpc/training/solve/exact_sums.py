@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 
@@ -89,6 +90,26 @@ class ExactSums:
         """Number of rows."""
         return int(self.counts.sum())
 
+    def add_blocks(self, blocks: list[tuple[torch.Tensor, NDArray[np.int64]]]) -> None:
+        """Add a group of rows in several blocks.
+
+        Parameters
+        ----------
+        blocks : list of (torch.Tensor, numpy.ndarray)
+            States (rows, F), float64, and class indices (rows,).
+
+        Raises
+        ------
+        CandidateError
+            As `add_rows`.
+        """
+        states, labels = zip(*blocks, strict=True)
+        self.add_rows(np.concatenate([one.numpy() for one in states]), np.concatenate(labels))
+
+    def on_host(self) -> ExactSums:
+        """Return these sums, which are in main memory."""
+        return self
+
     def add_rows(self, features: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
         """Add a group of rows; its sums are rounded once.
 
@@ -103,8 +124,7 @@ class ExactSums:
             If features are not finite, or too large for exact sums.
         """
         classes = len(self.counts)
-        if not np.isfinite(features).all():
-            raise CandidateError("exact sums cannot be kept: the features are not finite")
+        refuse_not_finite(bool(np.isfinite(features).all()))
         self.xy += _rounded(features.T @ one_hot(labels, classes).astype(np.float64))
         self.counts += np.bincount(labels, minlength=classes)
         for group, sums in enumerate(self.xx):
@@ -112,7 +132,7 @@ class ExactSums:
             if len(rows):
                 gram = dsyrk(1.0, np.ascontiguousarray(rows).T)
                 for column in range(self.features):
-                    sums[_column(column)] += _rounded(gram[: column + 1, column])
+                    sums[packed_column(column)] += _rounded(gram[: column + 1, column])
         self.refuse_overflow()
 
     def __iadd__(self, other: ExactSums) -> ExactSums:
@@ -127,11 +147,7 @@ class ExactSums:
         """Raise a `CandidateError` if a sum of squares is beyond the limit; it bounds all other sums, too."""
         columns = np.arange(self.features)
         squares = self.xx[:, columns * (columns + 3) // 2].astype(np.float64).sum(axis=0).max(initial=0.0) * QUANTUM
-        if not max(squares, float(self.rows)) < LARGEST:
-            raise CandidateError(
-                f"exact sums hold sums of squares below {LARGEST:.3g}, and a feature has {squares:.3g} over "
-                f"{self.rows} rows: set readout.keep_sums = false, or scale the features (data.standardize)"
-            )
+        refuse_too_large(squares, self.rows)
 
     def gram(self, weights: NDArray[np.float64] | None = None) -> GramSums:
         """Return the sums as numbers for `rcdp_hpc.reservoir.ridge.solve`.
@@ -148,7 +164,7 @@ class ExactSums:
         for group, sums in enumerate(self.xx):
             factor = QUANTUM * (factors[group] if self.by_class else 1.0)
             for column in range(self.features):
-                result.xx[: column + 1, column] += factor * sums[_column(column)]
+                result.xx[: column + 1, column] += factor * sums[packed_column(column)]
         result.xy[:] = self.xy * (QUANTUM * factors)
         result.x[:] = result.xy.sum(axis=1)
         result.y[:] = result.yy[:] = self.counts * factors
@@ -168,19 +184,42 @@ def sums_bytes(features: int, classes: int, by_class: bool) -> int:
     return NUMBER_BYTES * numbers
 
 
-def _column(column: int) -> slice:
+def packed_column(column: int) -> slice:
     """Return the place of a column of the upper triangle in the packed sums."""
     start = column * (column + 1) // 2
     return slice(start, start + column + 1)
 
 
+def refuse_not_finite(finite: bool) -> None:
+    """Raise a `CandidateError` if features are not finite."""
+    if not finite:
+        raise CandidateError("exact sums cannot be kept: the features are not finite")
+
+
+def refuse_too_large(largest: float, rows: int | None) -> None:
+    """Raise a `CandidateError` beyond the limit.
+
+    Parameters
+    ----------
+    largest : float
+        The largest sum of squares of all rows, or the largest sum of a group.
+    rows : int or None
+        Number of all rows; None for a group.
+    """
+    if max(largest, float(rows or 0)) < LARGEST:
+        return
+    remedy = "set readout.keep_sums = false, or scale the features (data.standardize)"
+    if rows is None:
+        raise CandidateError(f"exact sums hold sums below {LARGEST:.3g}, and one has {largest:.3g}: {remedy}")
+    raise CandidateError(
+        f"exact sums hold sums of squares below {LARGEST:.3g}, and a feature has {largest:.3g} over {rows} rows: "
+        f"{remedy}"
+    )
+
+
 def _rounded(sums: NDArray[Any]) -> NDArray[np.int64]:
     """Return float64 sums as multiples of the quantum."""
-    if not np.abs(sums).max(initial=0.0) < LARGEST:
-        raise CandidateError(
-            f"exact sums hold sums below {LARGEST:.3g}, and one has {np.abs(sums).max():.3g}: set readout.keep_sums = "
-            "false, or scale the features (data.standardize)"
-        )
+    refuse_too_large(float(np.abs(sums).max(initial=0.0)), None)
     # The quantum is a power of two, so the multiplication is exact.
     return np.rint(np.ldexp(sums, BITS)).astype(np.int64)
 

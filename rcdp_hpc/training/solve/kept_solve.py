@@ -16,6 +16,7 @@ from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.learned_source import learned_of
+from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.matrix_files import original_of
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -61,7 +62,7 @@ def solve_keeping_sums(
     units = agree(comm, lambda: _units(config, shards, reservoir.width))
     blocks = blocks_of(config, shards, reservoir, progress)
     sizes = reservoir.width, len(shards.classes), weighs_classes(config)
-    by_unit = sum_units(comm, units, blocks, *sizes, copies_of(config))
+    by_unit = sum_units(comm, units, blocks, *sizes, copies_of(config), sums_device(reservoir.device))
     kept: list[KeptSums] = []
 
     def solved() -> SumsFit:
@@ -73,12 +74,8 @@ def solve_keeping_sums(
     accuracy = _accuracy(comm, [unit for unit in units if unit.role == "validation"], blocks, fit)
     listed = ", ".join(f"{penalty:g}: {fit.errors[penalty]:.4g}" for penalty in sorted(fit.errors))
     log.info("ridge: squared error on validation after scaling, by penalty, from sums: %s", listed)
-
-    def scores(features: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(fit.readout.predict(features))
-
     weights = fit.weights()
-    solution = Solution(weights, scores, accuracy, "validation", "validation", (fit.penalty,))
+    solution = Solution(weights, fit.readout.scores, accuracy, "validation", "validation", (fit.penalty,))
     return solution, with_weights(kept[0], weights) if kept else None
 
 

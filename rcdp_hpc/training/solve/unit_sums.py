@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
-import numpy as np
 import torch
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.training.solve.device_exact_sums import DeviceExactSums, fits
 from rcdp_hpc.training.solve.exact_sums import ExactSums, joined_numbers, split_numbers
 from rcdp_hpc.training.solve.kept_sums import PARTS, ROLES, Unit
 
@@ -116,6 +116,7 @@ def sum_units(
     classes: int,
     by_class: bool = False,
     copies: int = 1,
+    device: torch.device | None = None,
 ) -> dict[str, Unit]:
     """Return the exact sums of each unit. Collective.
 
@@ -130,6 +131,9 @@ def sum_units(
         Whether X'X is kept for each class.
     copies : int
         How often `blocks` yields each training row.
+    device : torch.device, optional
+        Device of the states that multiplies them (`rcdp_hpc.reservoir.device_sums.sums_device`), if the sums of a unit
+        fit into its memory; by default the CPU.
 
     Returns
     -------
@@ -144,11 +148,12 @@ def sum_units(
 
     def local_sums() -> dict[tuple[str, str], ExactSums]:
         result: dict[tuple[str, str], ExactSums] = {}
-        for group in groups_of_rank(units, comm.rank, comm.size, copies):
-            key = (group.name, group.role)
-            if key not in result:
-                result[key] = ExactSums.empty(features, classes, by_class)
-            _add_group(result[key], blocks(group.role, group.start, group.stop))
+        local_groups = groups_of_rank(units, comm.rank, comm.size, copies)
+        for key, groups in groupby(local_groups, lambda group: (group.name, group.role)):
+            sums = _empty(features, classes, by_class, device)
+            for group in groups:
+                _add_group(sums, blocks(group.role, group.start, group.stop))
+            result[key] = sums.on_host()
         return result
 
     local = agree(comm, local_sums)
@@ -162,10 +167,16 @@ def sum_units(
     return {name: Unit(parts.get("train"), parts.get("validation")) for name, parts in by_unit.items()}
 
 
-def _add_group(sums: ExactSums, blocks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def _empty(features: int, classes: int, by_class: bool, device: torch.device | None) -> ExactSums | DeviceExactSums:
+    if device is None or not fits(features, classes, by_class, device):
+        return ExactSums.empty(features, classes, by_class)
+    return DeviceExactSums(features, classes, by_class, device)
+
+
+def _add_group(sums: ExactSums | DeviceExactSums, blocks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    where = sums.xx.device if isinstance(sums, DeviceExactSums) else "cpu"
     # A block may be in a buffer that the next block overwrites; a float64 copy is not.
-    parts = [(states.cpu().to(torch.float64, copy=True).numpy(), labels.cpu().numpy()) for states, labels in blocks]
-    sums.add_rows(np.concatenate([states for states, _ in parts]), np.concatenate([labels for _, labels in parts]))
+    sums.add_blocks([(states.to(where, torch.float64, copy=True), labels.cpu().numpy()) for states, labels in blocks])
 
 
 def _reduced(comm: Communicator, sums: ExactSums) -> ExactSums:

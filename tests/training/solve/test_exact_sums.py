@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from parallel.thread_ranks import on_ranks
 
 from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums, solve
+from rcdp_hpc.training.solve import device_exact_sums, unit_sums
+from rcdp_hpc.training.solve.device_exact_sums import DeviceExactSums
 from rcdp_hpc.training.solve.exact_sums import LARGEST, ExactSums, joined_numbers, split_numbers, sums_bytes
 from rcdp_hpc.training.solve.kept_sums import KeptSums, SumsFacts, Unit
 from rcdp_hpc.training.solve.sums_fit import validation_error
-from rcdp_hpc.training.solve.unit_sums import UnitRows, groups_of_rank
+from rcdp_hpc.training.solve.unit_sums import UnitRows, groups_of_rank, sum_units
 
 CLASSES = 3
 FEATURES = 7
@@ -157,3 +161,56 @@ def test_groups_are_within_units_and_on_one_rank_each():
     for ranks in (2, 3, 11):
         assert [group for rank in range(ranks) for group in groups_of_rank(units, rank, ranks)] == single
     assert max(group.stop - group.start for group in groups_of_rank(units, 0, 1, copies=5)) == 2048 // 5
+
+
+CPU = torch.device("cpu")
+
+
+def on_torch(*groups: tuple[NDArray[np.float64], NDArray[np.int64]], by_class: bool = False) -> ExactSums:
+    sums = DeviceExactSums(FEATURES, CLASSES, by_class, CPU)
+    for features, labels in groups:
+        cut = len(labels) // 3
+        sums.add_blocks(
+            [(torch.from_numpy(features[:cut]), labels[:cut]), (torch.from_numpy(features[cut:]), labels[cut:])]
+        )
+    return sums.on_host()
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_sums_of_a_device_are_those_of_blas(by_class):
+    groups = [rows(40, seed) for seed in range(5)]
+    for digits, within in ((8, 0), (None, 5)):
+        states = [(np.round(x * 2.0**digits) / 2.0**digits if digits else x, labels) for x, labels in groups]
+        found, expected = on_torch(*states, by_class=by_class), exact(*states, by_class=by_class)
+        for name in ("xx", "xy", "counts"):
+            assert np.abs(getattr(found, name) - getattr(expected, name)).max() <= within
+    with pytest.raises(CandidateError, match="not finite"):
+        on_torch((np.full((3, FEATURES), np.nan), np.zeros(3, np.int64)))
+    with pytest.raises(CandidateError, match=r"one has 2\.01e\+08: set readout\.keep_sums = false"):
+        on_torch((np.full((3, FEATURES), LARGEST), np.zeros(3, np.int64)))
+    with pytest.raises(CandidateError, match=r"squares below .* over 6 rows"):
+        on_torch(*[(np.full((3, FEATURES), np.sqrt(LARGEST / 5)), np.zeros(3, np.int64))] * 2)
+
+
+@pytest.mark.parametrize("room", [None, 10])
+def test_units_are_summed_on_the_device_by_any_number_of_ranks(monkeypatch, room):
+    x, labels = rows(90)
+    units = [UnitRows("a", "train", 0, 50), UnitRows("b", "train", 50, 70), UnitRows("b", "validation", 70, 90)]
+    monkeypatch.setattr(unit_sums, "GROUP_ROWS", 16)
+    monkeypatch.setattr(device_exact_sums, "free_memory", lambda device: room)
+
+    def blocks(split, start, stop):
+        for first in range(start, stop, 7):
+            part = slice(first, min(first + 7, stop))
+            yield torch.from_numpy(x[part]).float(), torch.from_numpy(labels[part])
+
+    def summed(comm, device=CPU):
+        return sum_units(comm, units, blocks, FEATURES, CLASSES, True, 1, device)
+
+    (expected,) = on_ranks(1, lambda comm: summed(comm, None))
+    for ranks in (1, 2, 3):
+        found = on_ranks(ranks, summed)[0]
+        for name, role in (("a", "train"), ("b", "train"), ("b", "validation")):
+            for part in ("xx", "xy", "counts"):
+                one, other = (getattr(units[name].of(role), part) for units in (found, expected))
+                assert np.abs(one - other).max() <= (0 if room else 4)
