@@ -94,7 +94,8 @@ class RecordedCalls(NoReadBacks):
         return result
 
     def repeat(self) -> None:
-        with torch.no_grad():
+        # Below autograd, as when they were recorded, and not with gradients off, which changes some operations.
+        with torch._C._AutoDispatchBelowAutograd():
             for operation, args, kwargs, result in self.calls:
                 again = operation(*args, **kwargs)
                 pairs = zip(tree_leaves(result), tree_leaves(again), strict=True)
@@ -138,7 +139,10 @@ class CallRecorder(Recorder):
 
 
 class _Untouching(RecordedCalls):
-    """Keeps a copy of each tensor that a recorded call changes, if it was there before the recording."""
+    """Keeps a copy of each tensor that a recorded call reads or changes, if it was there before the recording.
+
+    Not every operation declares what it changes: batch normalisation does not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,24 +150,14 @@ class _Untouching(RecordedCalls):
         self.before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
-        for argument, value in zip(operation._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                self._keep(value)
-        for argument in operation._schema.arguments:
-            if argument.name in kwargs and argument.alias_info is not None and argument.alias_info.is_write:
-                self._keep(kwargs[argument.name])
-        result = super().made(operation, args, kwargs)
-        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and _storage(leaf) not in given:
-                self.own.add(_storage(leaf))
-        return result
-
-    def _keep(self, values: Any) -> None:
-        for value in tree_leaves(values):
+        for value in tree_leaves((args, kwargs)):
             if isinstance(value, torch.Tensor) and _storage(value) not in self.own | self.before.keys():
                 whole = value.new_empty(0).set_(value.untyped_storage())  # type: ignore[call-overload]
                 self.before[_storage(value)] = whole, whole.clone()
+        result = super().made(operation, args, kwargs)
+        made = {_storage(leaf) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        self.own |= made - self.before.keys()
+        return result
 
     def put_back(self) -> None:
         for value, earlier in self.before.values():
