@@ -98,6 +98,20 @@ class ObjectState(Base):
         state["generator"] = torch.Generator
         super().move(group, weights, state)
 
+class ReadsBack(Base):
+    reads_nothing_back = True
+    def move(self, group, weights, state):
+        weights.sub_(weights.grad, alpha=float(group["lr"]))
+
+class IgnoresFlag(Base):
+    reads_nothing_back = True
+
+class DoubledRate(Base):
+    reads_nothing_back = True
+    def move(self, group, weights, state):
+        rate = group["lr"]
+        weights.sub_((2 * rate if isinstance(rate, torch.Tensor) else rate) * weights.grad)
+
 class BadOptions(Base):
     @classmethod
     def options(cls, config):
@@ -116,6 +130,9 @@ CASES = [
     ("FixedRate", r'do not depend on group\["lr"\]'),
     ("HiddenState", r"takes other steps after load_state_dict"),
     ("ObjectState", "holds other objects than tensors"),
+    ("ReadsBack", r"the value of a tensor is read, .*reads_nothing_back must not \(.*broken_optimizers.py, line \d+\)"),
+    ("IgnoresFlag", r"a step with self.found_inf = 1, whose gradients are NaN, changes the weights"),
+    ("DoubledRate", r"takes other steps if group\[\"lr\"\] is a tensor without axes"),
     ("BadOptions", "options raised AttributeError"),
 ]
 
@@ -127,7 +144,7 @@ def _modules(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     yield
-    for module in ("my_optimizers", "broken_optimizers"):
+    for module in ("my_optimizers", "broken_optimizers", "masked_optimizers"):
         sys.modules.pop(module, None)
 
 
@@ -157,6 +174,24 @@ def test_a_changed_module_is_reported_on_resume(tmp_path, caplog):
         file.write("\n# changed\n")
     run_stages(["train"], load_config("digits", [*SETTINGS, OWN, "training.epochs=2"]), out)
     assert "module my_optimizers has changed since" in caplog.text
+
+
+def test_a_class_may_read_nothing_back(tmp_path):
+    (tmp_path / "masked_optimizers.py").write_text(
+        "import torch\n"
+        "class Masked(torch.optim.Optimizer):\n"
+        "    reads_nothing_back, found_inf = True, None\n"
+        "    def __init__(self, params, lr):\n"
+        "        super().__init__(params, {'lr': lr})\n"
+        "    @torch.no_grad()\n"
+        "    def step(self, closure=None):\n"
+        "        for group in self.param_groups:\n"
+        "            for weights in group['params']:\n"
+        "                moved = weights - group['lr'] * weights.grad\n"
+        "                halted = torch.zeros(()) if self.found_inf is None else self.found_inf\n"
+        "                weights.copy_(torch.where(halted > 0, weights, moved))\n"
+    )
+    check_optimizer(config_of(optimizer__kind="masked_optimizers:Masked"))
 
 
 def test_it_gets_the_settings():

@@ -6,7 +6,20 @@ import pytest
 import torch
 
 from rcdp_hpc.training.optim.optimizers.muon import Muon
-from rcdp_hpc.training.optim.optimizers.orthogonal import orthogonalised
+from rcdp_hpc.training.optim.optimizers.orthogonal import Orthogonaliser, orthogonalised, stacks_of
+
+KERNELS = [(64, 24, 3, 3), (64, 64, 3, 3), (256, 64, 3, 3), *[(256, 256, 3, 3)] * 3]
+CIFAR10 = [*KERNELS, (256, 2000), (256, 256), (256, 256), (10, 256)]
+
+
+def iterated(matrix: torch.Tensor) -> torch.Tensor:
+    """The iterations of one matrix by itself, in float64."""
+    x = matrix.double().flatten(1)
+    x = x / x.norm()
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.view(matrix.shape)
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 30), (30, 4)])
@@ -20,6 +33,29 @@ def test_singular_values_become_about_one_and_directions_stay(shape, dtype, allo
     core = left.T @ found @ right.T
     assert (torch.linalg.svdvals(found) - 1).abs().max() < allowed
     assert (core - torch.diag(core.diag())).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_stacks_give_what_each_matrix_gives_by_itself(dtype, allowed):
+    shapes = [(6, 4, 3, 3), (5, 36), (40, 6), (6, 36), (6, 36), (30, 4), (2, 2), (1, 7)]
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    together = Orthogonaliser(shapes, dtype, torch.device("cpu"))
+    assert len(together.pieces) < len(set(shapes))
+    for _ in range(2):
+        results = together([matrix.clone() for matrix in matrices])
+        for matrix, result in zip(matrices, results, strict=True):
+            assert result.shape == matrix.shape
+            torch.testing.assert_close(result.double(), iterated(matrix), atol=allowed, rtol=0)
+
+
+def test_shapes_share_stacks_as_far_as_zeros_cost_little():
+    for shapes, count in ((CIFAR10, 2), ([(8, 8)] * 5, 1), ([(20, 20), (24, 20)], 1), ([(2, 2), (500, 500)], 2)):
+        stacks = stacks_of(shapes)
+        assert len(stacks) == count
+        assert sorted(number for stack in stacks for number in stack.members) == list(range(len(shapes)))
+        single = sum(stack.work for shape in shapes for stack in stacks_of([shape]))
+        assert sum(stack.work for stack in stacks) <= 1.3 * single
 
 
 def test_a_matrix_of_zeros_stays_zero():

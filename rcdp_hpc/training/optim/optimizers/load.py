@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partialmethod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import OPTIMIZERS
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.user_code import load_choice
+
+# Files of torch and of this folder, whose lines do not tell a user what to change.
+LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 def make_optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:
@@ -89,7 +93,8 @@ def errors_explained(name: str, call: str) -> Iterator[None]:
     except RcdpError:
         raise
     except (Exception, SystemExit) as error:  # the user's class may raise any error
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        place = next((frame for frame in reversed(frames) if not frame.filename.startswith(LIBRARIES)), frames[-1])
         raise refusal(
             name, f"{call} raised {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
         ) from error

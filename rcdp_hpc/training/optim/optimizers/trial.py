@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.training.optim.optimizers.load import errors_explained, make_optimizer, refusal
 
 STEPS = 4
+# Calls whose results the host waits for.
+READ_BACKS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.equal.default,
+}
 
 
 def check_optimizer(config: Config) -> None:
@@ -26,7 +37,8 @@ def check_optimizer(config: Config) -> None:
     ------
     InputError
         If the optimiser cannot be created; if a step fails, changes nothing, ignores the learning rate of its groups or
-        draws random numbers; or if it does not continue from its saved state with the same bits.
+        draws random numbers; if it does not continue from its saved state with the same bits; or if it has
+        ``reads_nothing_back`` and reads a value, or ignores the learning rate or ``found_inf`` as tensors.
     """
     name = config.optimizer.kind
     generator = torch.get_rng_state()
@@ -43,6 +55,8 @@ def check_optimizer(config: Config) -> None:
         raise refusal(name, "steps depend on random numbers, so that ranks and repeated trainings would differ")
     _check_learning_rate(config, whole)
     _check_resume(config, whole)
+    if getattr(whole.optimizer, "reads_nothing_back", False):
+        _check_device_steps(config, whole)
 
 
 def _check_learning_rate(config: Config, whole: _Trial) -> None:
@@ -78,6 +92,38 @@ def _check_resume(config: Config, whole: _Trial) -> None:
         )
 
 
+def _check_device_steps(config: Config, whole: _Trial) -> None:
+    """Check that steps can be recorded: all that changes between them is in tensors, and none of it is read back."""
+    by_tensor = _Trial(config)
+    by_tensor.use_tensors()
+    by_tensor.step(range(STEPS))
+    if not torch.allclose(by_tensor.values(), whole.values(), rtol=1e-3, atol=1e-6):
+        raise refusal(
+            config.optimizer.kind,
+            'it has reads_nothing_back, and takes other steps if group["lr"] is a tensor without axes',
+        )
+    halted = _Trial(config)
+    halted.use_tensors()
+    for number in range(STEPS):
+        halted.step_left_out()
+        halted.step([number])
+    if not torch.equal(halted.values(), by_tensor.values()):
+        raise refusal(
+            config.optimizer.kind,
+            "it has reads_nothing_back, and a step with self.found_inf = 1, whose gradients are NaN, changes the "
+            "weights or later steps",
+        )
+
+
+class _NoReadBacks(TorchDispatchMode):
+    """Raises a `RuntimeError` within a ``with`` block if a value of a tensor is read."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation in READ_BACKS:
+            raise RuntimeError("the value of a tensor is read, which steps of a class with reads_nothing_back must not")
+        return operation(*args, **(kwargs or {}))
+
+
 class _Trial:
     """The optimiser and a layer of three inputs and two outputs with fixed weights and gradients."""
 
@@ -89,6 +135,14 @@ class _Trial:
             for weights in self.layer.parameters():
                 weights.copy_(torch.linspace(-1, 0.7, weights.numel()).view(weights.shape))
         self.optimizer = make_optimizer(config, self.layer)
+        self.guard: AbstractContextManager[Any] = nullcontext()
+
+    def use_tensors(self) -> None:
+        """Give learning rate and ``found_inf`` to the next steps as tensors, and let them read no value."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32)
+        self.optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+        self.guard = _NoReadBacks()
 
     def check_groups(self, rate: float) -> None:
         """Check that the optimiser holds the weights, and the learning rate where the schedule sets it."""
@@ -110,8 +164,20 @@ class _Trial:
             for weights in self.layer.parameters():
                 values = torch.linspace(1, -0.6, weights.numel()) * (1 - 0.3 * number)
                 weights.grad = values.view(weights.shape)
-            with errors_explained(self.name, "step()"):
-                self.optimizer.step()
+            self._step()
+
+    def step_left_out(self) -> None:
+        """Take a step with gradients of NaN that has to change nothing."""
+        for weights in self.layer.parameters():
+            weights.grad = torch.full_like(weights, math.nan)
+        found_inf: torch.Tensor = self.optimizer.found_inf  # type: ignore[attr-defined]
+        found_inf.fill_(1)
+        self._step()
+        found_inf.fill_(0)
+
+    def _step(self) -> None:
+        with errors_explained(self.name, "step()"), self.guard:
+            self.optimizer.step()
 
     def values(self) -> torch.Tensor:
         """Return a copy of all weights as one vector."""
