@@ -241,7 +241,7 @@ def _search_bytes(config: Config, shape: Sequence[int], classes: int) -> int:
 
     read = evaluated_shape(config, shape)
     rows = config.search.train_rows + config.search.validation_rows
-    candidates = config.search.candidates_at_once * estimated_bytes(config, read, rows, classes)
+    candidates = max(1, config.search.candidates_at_once) * estimated_bytes(config, read, rows, classes)
     values = math.prod(shape) + (math.prod(read) if reads_extractor(config) else 0)
     return PROCESS_BYTES + 4 * rows * values + candidates
 

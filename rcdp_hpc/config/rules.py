@@ -564,7 +564,7 @@ SEARCH = (
             "search.evaluation = 'function' calls your function on one rank for one candidate",
         )
         for name, accepted, shown in (
-            ("candidates_at_once", (1,), "1"),
+            ("candidates_at_once", (0, 1), "0 or 1"),
             ("group_ranks", (0, 1), "0 or 1"),
             ("device", ("auto", "cpu"), "'cpu' or 'auto'"),
         )

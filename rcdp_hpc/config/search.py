@@ -180,10 +180,11 @@ class SearchSection(Section):
         "auto", description="what computes candidates; auto chooses when the search starts, and is recorded"
     )
     candidates_at_once: int = Field(
-        1,
-        ge=1,
+        0,
+        ge=0,
         le=1024,
-        description="candidates whose states a rank computes in one batched product, for GPUs (evaluation = ridge)",
+        description="candidates that a rank evaluates in common products, for GPUs (evaluation = ridge); 0: chosen by "
+        "device, memory and size when the search starts, and recorded",
     )
     group_ranks: int = Field(
         0,

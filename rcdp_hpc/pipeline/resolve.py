@@ -65,8 +65,9 @@ def resolve(
     5. Search: ``search.device = "auto"`` becomes "cpu" or "gpu", in ``config.toml`` as well.
     6. Search and training: kernel and batch rows are measured on the device that computes most states, unless they are
        set, and written to ``config.toml``.
-    7. Training: the best candidate of the search replaces the configured values.
-    8. Training and evaluation: ``training.device = "auto"`` becomes "cpu" or "gpu". It is not recorded, and may be
+    7. Search: ``search.candidates_at_once = 0`` becomes a number, in ``config.toml`` as well.
+    8. Training: the best candidate of the search replaces the configured values.
+    9. Training and evaluation: ``training.device = "auto"`` becomes "cpu" or "gpu". It is not recorded, and may be
        another one when a run is resumed on another machine.
 
     The function reads and writes the run directory, so only rank 0 calls it, with the lock held.
@@ -106,6 +107,7 @@ def resolve(
         config = _with_search_device(config, run, stage, discarded, gpus)
         device = _most_used_device(config, run, gpus, fair_threads)
         config = _with_kernel(config, run, _most_used_threads(config, fair_threads), device)
+        config = _with_candidates_at_once(config, run, stage, discarded, device)
     effective = _with_best_candidate(config, run) if stage == "train" else config
     if stage in ("train", "evaluate"):
         chosen = training_device(effective, run, gpus, fair_threads, quiet=stage == "evaluate")
@@ -133,8 +135,48 @@ def _with_search_device(
 def _earlier_search_device(run: RunDirectory, discarded: Collection[str]) -> str | None:
     """Return the device of a search that has started in this run; None if there is none, or it is put aside."""
     recorded = run.config().search.device
-    started = "search" not in discarded and run.search.exists() and any(run.search.iterdir())
-    return recorded if started and recorded != "auto" else None
+    return recorded if _search_started(run, discarded) and recorded != "auto" else None
+
+
+def _search_started(run: RunDirectory, discarded: Collection[str]) -> bool:
+    """Return whether the run has a search that is not about to be put aside."""
+    return "search" not in discarded and run.search.exists() and any(run.search.iterdir())
+
+
+def _with_candidates_at_once(
+    config: Config, run: RunDirectory, stage: str, discarded: Collection[str], device: str
+) -> Config:
+    """Return the configuration with the number of candidates at once: that of an earlier start, or the chosen one."""
+    if not config.has_search or config.search.candidates_at_once:
+        return config
+    recorded = run.config().search.candidates_at_once if _search_started(run, discarded) else 0
+    if not recorded and stage != "search":
+        return config
+    count = recorded or _chosen_at_once(config, run, device)
+    if not recorded:
+        before = run.config()
+        search = before.search.model_copy(update={"candidates_at_once": count})
+        run.write_config(before.model_copy(update={"search": search}))
+    return config.model_copy(update={"search": config.search.model_copy(update={"candidates_at_once": count})})
+
+
+def _chosen_at_once(config: Config, run: RunDirectory, device: str) -> int:
+    """Return the number of candidates at once for a search on this device, and log it if there are several."""
+    if device == "cpu" or config.search.evaluation != "ridge":
+        return 1
+    import torch
+
+    from rcdp_hpc.data.shards.reader import ShardReader
+    from rcdp_hpc.search.at_once import chosen_at_once
+    from rcdp_hpc.search.effective import evaluated_shape
+
+    shards = ShardReader(run.shards, verify=False)
+    shape, classes = evaluated_shape(config, shards.sample_shape), len(shards.classes)
+    unequal, rows = bool(shards.layout.has_lengths), shards.rows("train")
+    count = chosen_at_once(config, shape, rows, classes, unequal, torch.device(device))
+    if count > 1:
+        log.info("search.candidates_at_once = %d was chosen for %s", count, device)
+    return count
 
 
 def _most_used_device(config: Config, run: RunDirectory, gpus: Sequence[RankGPU], threads: int) -> str:

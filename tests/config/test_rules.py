@@ -123,7 +123,7 @@ CASES = [
      {"search.evaluation": "function"}, {"search.function": "mine:judge"}),
     ("search.function = 'mine:judge' needs search.evaluation = 'function'",
      {"search.function": "mine:judge"}, {"search.evaluation": "function"}),
-    ("search.candidates_at_once = 2 needs to be 1", {**FUNCTION, **AT_ONCE}, {"search.candidates_at_once": 1}),
+    ("search.candidates_at_once = 2 needs to be 0 or 1", {**FUNCTION, **AT_ONCE}, {"search.candidates_at_once": 1}),
     ("search.group_ranks = 2 needs to be 0 or 1", {**FUNCTION, "search.group_ranks": 2}, {"search.group_ranks": 1}),
     ("search.device = 'gpu' needs to be 'cpu'", {**FUNCTION, "search.device": "gpu"}, {"search.device": "cpu"}),
     *(

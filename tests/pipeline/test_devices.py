@@ -16,6 +16,7 @@ from rcdp_hpc.runtime import device
 from rcdp_hpc.runtime.comm.gpus import RankGPU
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.search import at_once
 from rcdp_hpc.training.work import Work
 from tests.parallel.thread_ranks import on_ranks
 
@@ -189,15 +190,22 @@ def test_kernel_block_and_rounding_are_measured_on_the_device_that_computes(prep
 def test_the_device_of_a_search_is_recorded_and_that_of_a_training_is_not(prepared, monkeypatch):
     monkeypatch.setattr(devices, "_work", lambda *_: Work(1e15, 100))
     monkeypatch.setattr(resolve, "_with_kernel", lambda config, *_: config)
-    config = load_config("digits")
+    monkeypatch.setattr(at_once, "total_memory", lambda _: 2**36)
+    config = load_config("digits", ["reservoir.kernel=dense-fp32"])
     found = resolve.resolve(config, prepared, "search", gpus=GPU)
     assert found.recorded.search.device == found.effective.search.device == "gpu"
     assert prepared.config().search.device == "gpu"
+    count = found.recorded.search.candidates_at_once
+    assert count > 1
+    assert prepared.config().search.candidates_at_once == count
     # A search that has started keeps its device, also where "auto" would choose another one.
     prepared.search.mkdir(exist_ok=True)
     (prepared.search / "history.jsonl").touch()
-    assert resolve.resolve(config, prepared, "search", gpus=NONE).effective.search.device == "gpu"
-    assert resolve.resolve(config, prepared, "search", discarded=["search"], gpus=NONE).recorded.search.device == "cpu"
+    monkeypatch.setattr(at_once, "total_memory", lambda _: 2**20)
+    found = resolve.resolve(config, prepared, "search", gpus=NONE).effective.search
+    assert (found.device, found.candidates_at_once) == ("gpu", count)
+    found = resolve.resolve(config, prepared, "search", discarded=["search"], gpus=NONE).recorded.search
+    assert (found.device, found.candidates_at_once) == ("cpu", 1)
     config = load_config("digits", ["search.generations=0"])
     found = resolve.resolve(config, prepared, "train", gpus=GPU)
     assert found.effective.training.device == "gpu"

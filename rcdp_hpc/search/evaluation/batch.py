@@ -54,7 +54,8 @@ class BatchedFitness(Fitness):
     config, data : Config, FitnessData
         As in `ReservoirFitness`.
     memory : int, optional
-        Most bytes that all candidates of a batch may need by estimate; unlimited by default.
+        Most bytes of main memory that all candidates of a batch may need by estimate; unlimited by default. On a GPU
+        only a candidate that is evaluated alone needs main memory.
     together : bool, optional
         Whether calls may join candidates for which a CPU rounds in another way; default: unless the device is a CPU.
         They include spectral radii by `rcdp_hpc.reservoir.gelfand`.
@@ -74,7 +75,9 @@ class BatchedFitness(Fitness):
         check_lengths(config, unequal)
         self.config = config
         self.together = together
-        self.single = ReservoirFitness(config, data, memory // self.candidates_at_once)
+        self.single = ReservoirFitness(config, data, memory)
+        if self.single.device == "cpu":
+            self.single.memory = memory // self.candidates_at_once
         self.like = _reservoir(config.reservoir, data, self.single.device)
         check_stacked(self.like)
         self._matrices: BatchedMatrices | None = None

@@ -42,7 +42,8 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
     settings: Settings = {
         "run": {"seed": tree["run"]["seed"]},
         "reservoir": _without(tree, "reservoir", replaced),
-        "search": tree["search"],
+        # 0 is one at a time unless a stage has replaced it, and was 1 in earlier versions.
+        "search": {**tree["search"], "candidates_at_once": max(1, config.search.candidates_at_once)},
         "extractor": tree["extractor"] if reads_extractor(config) else {"kind": "none"},
     }
     keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
