@@ -63,6 +63,13 @@ def without_gpu(key: str) -> str:
     return f"set {key} = 'cpu' (or 'auto'), or start on nodes with GPUs, with a build of torch for GPUs"
 
 
+def free_gpu_memory(where: torch.device) -> tuple[int, int]:
+    """Return the free bytes of a GPU, including those that torch holds unused in this process, and all of its bytes."""
+    free, total = torch.cuda.mem_get_info(where)
+    unused = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+    return free + unused, total
+
+
 def gpus_of_driver(root: Path = Path("/proc/driver/nvidia/gpus")) -> int:
     """Return the number of GPUs that NVIDIA's driver reports; 0 without the driver."""
     try:

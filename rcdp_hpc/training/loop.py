@@ -44,8 +44,9 @@ from rcdp_hpc.training.recorded_steps import record_steps, wants_recordings
 from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
+from rcdp_hpc.training.states.host_states import SideStream
 from rcdp_hpc.training.step import Stepper, StepResult
-from rcdp_hpc.training.step_inputs import Batch
+from rcdp_hpc.training.step_inputs import Batch, tensors_of
 from rcdp_hpc.training.teacher import TeacherTargets
 from rcdp_hpc.training.training_checkpoint import ReplicaState, TrainerState
 from rcdp_hpc.training.validation import validate
@@ -285,12 +286,17 @@ class Trainer:
         available sooner than a thread could pass them on.
         """
         device = self.train.device
+        side = SideStream(device) if self.train.slow else None
 
         def fetch(step: int) -> FetchedRows:
             rows = [self.plan.batch(orders, batch) for batch in self._batches_of(step)]
-            if not self.train.slow:
+            if side is None:
                 return rows, []
-            return rows, [self.stepper.fetch(torch.from_numpy(indices).to(device)) for indices in rows]
+
+            def batches() -> list[Batch]:
+                return [self.stepper.fetch(torch.from_numpy(indices).to(device)) for indices in rows]
+
+            return rows, side.run(batches, tensors_of)
 
         steps = (fetch(step) for step in range(self.position.step, self.steps))
         return ahead(steps) if self.train.slow else steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,12 @@ class Batch:
     def mixed(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """With mixup: labels of the partners, and share of each row itself."""
         return None if self.other_labels is None or self.shares is None else (self.other_labels, self.shares)
+
+
+def tensors_of(batches: Sequence[Batch]) -> Iterator[torch.Tensor]:
+    """Yield what batches have for each row."""
+    for batch in batches:
+        yield from (values for name in TENSORS if (values := getattr(batch, name)) is not None)
 
 
 class StepInputs:

@@ -15,12 +15,15 @@ from rcdp_hpc.config.choices import readout_choice
 from rcdp_hpc.networks.shapes import convolution_map, sequence_of_map
 from rcdp_hpc.reservoir.kept_steps import values_kept
 from rcdp_hpc.reservoir.reductions import feature_shape
+from rcdp_hpc.training.checks import BASELINE_WIDTH
 from rcdp_hpc.training.threads import DECOMPOSITION, autoencoder_products, network_products, state_products
 
 # Forward pass, gradients of the values, and gradients of the weights.
 PASSES = 3
 # Sums and solutions of ridge regression are computed in float64, with half as many multiply-adds a second.
 DOUBLE = 2
+# Copies of the sums X'X while ridge regression is solved: the sums, a shifted copy, its factor, and one more.
+SUMS, DOUBLE_BYTES = 4, 8
 # Multiply-adds a second of a thread, with AVX2 or wider registers: half of what large products reach (`SMALL_ONCE` of
 # rcdp_hpc.training.threads), because a step has small ones as well. More threads gain little in a step.
 THREAD_RATE = 30e9
@@ -134,3 +137,57 @@ def _trained_extractor(config: Config, shape: Sequence[int]) -> float | None:
     kept = feature_shape(reservoir, steps)
     products += steps * kept.parts * reservoir.nodes * (reservoir.nodes + features)
     return products + network_products(config, kept.features)
+
+
+def network_bytes(config: Config, shape: Sequence[int], width: int) -> int | None:
+    """Return an upper estimate of the bytes that a training needs besides its rows; None for a network of the user.
+
+    Parameters
+    ----------
+    config : Config
+    shape : sequence of int
+        Shape of a sample.
+    width : int
+        Features of a row.
+    """
+    rows = max(config.training.batch, config.training.global_batch)
+    if not config.extractor.trained:
+        solved = config.training.baseline and width <= BASELINE_WIDTH
+        return DOUBLE_BYTES * SUMS * width * width * solved + readout_bytes(config, width, shape[0], rows)
+    if config.extractor.kind != "convolution":
+        return None
+    maps = 0
+    height, columns = shape[0], shape[1]
+    for channels in config.extractor.channels:
+        # The product, its norm and its activation before the pooling; both convolutions of the stage after it.
+        maps += channels * height * columns
+        height, columns = height // 2, columns // 2
+        maps += 8 * channels * height * columns
+    steps, features = sequence_of_map(config.extractor.sequence, config.extractor.channels[-1], height, columns)
+    nodes = 0 if config.reservoir.kind == "none" else config.reservoir.nodes
+    values = maps + steps * (features + 4 * nodes)
+    return 2 * 4 * rows * values + readout_bytes(config, (nodes or steps * features) * 2, steps, rows)
+
+
+def readout_bytes(config: Config, width: int, steps: int, rows: int) -> int:
+    """Return an upper estimate of the bytes that the training of a readout needs, without the states of its rows.
+
+    It counts weights (of the four gates of an LSTM), their gradients and two moments of Adam in float32, with as much
+    again for temporary values, and the values of every layer for a batch with their gradients.
+
+    Parameters
+    ----------
+    config : Config
+    width : int
+        Features of a row.
+    steps : int
+        Steps of the longest sequence.
+    rows : int
+        Rows of a rank.
+    """
+    readout = config.readout
+    layers = readout.hidden * (readout.outputs + 2 * readout.hidden * readout.layers)
+    weights = width * readout.outputs + 4 * layers
+    read = values_kept(config.reservoir, steps) if readout_choice(readout.kind).stepwise else 1
+    values = width + read * (readout.outputs + 4 * readout.hidden * (readout.layers + 1))
+    return 2 * 16 * weights + 2 * 4 * min(config.training.batch, rows) * values

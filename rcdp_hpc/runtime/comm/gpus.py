@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Sequence
@@ -62,6 +63,22 @@ def gpu_of_rank(where: torch.device) -> RankGPU:
 def gather_gpus(comm: Communicator, where: torch.device) -> list[RankGPU]:
     """Return the GPU of every rank, by rank. Collective; no GPU takes part in the messages."""
     return comm.allgather(gpu_of_rank(where))
+
+
+def ranks_of_same_gpu(comm: Communicator, where: torch.device) -> int:
+    """Return the number of ranks of the job that use the GPU of this rank, itself included. Collective.
+
+    Of a job whose ranks form several groups, a group knows the hosts of all ranks, not their GPUs: it counts as many
+    ranks for each visible GPU as there may be.
+    """
+    here = gpu_of_rank(where)
+    found = comm.allgather(here).count(here)
+    if comm.job_placement is None:
+        return found
+    import torch
+
+    on_host = sum(host == here.host for host, _ in comm.job_placement)
+    return max(found, math.ceil(on_host / max(1, torch.cuda.device_count())))
 
 
 def ranks_of_gpu(gpus: Sequence[RankGPU]) -> dict[RankGPU, list[int]]:

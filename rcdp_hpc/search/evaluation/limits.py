@@ -12,7 +12,7 @@ from types import FrameType
 
 from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.kept_steps import prepared_features, values_kept
+from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -20,6 +20,7 @@ from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
 from rcdp_hpc.training.checks import elm_bytes
+from rcdp_hpc.training.work import readout_bytes
 
 MEMORY_STEP = 64 * MIB  # the memory that a rank uses is rounded up to a multiple
 
@@ -119,7 +120,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         bands = shape[0] if config.readout.bands == "separate" else 1
         fit = rows * width * 4 + elm_bytes(config.readout, width, bands)
     elif config.search.evaluation == "train":
-        fit = rows * width * (4 + 8 + 8) + _network_bytes(config, width, shape[0], rows)
+        fit = rows * width * (4 + 8 + 8) + readout_bytes(config, width, shape[0], rows)
     else:
         fit = 3 * 8 * width * (width + classes)
         if config.search.folds > 1:
@@ -129,20 +130,6 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         if uses_left_out(config, rows, width):
             fit = rows * width * (4 + 3 * 8) + 3 * 8 * min(rows, width) ** 2
     return int(max(matrix + construction, matrix + block + fit))
-
-
-def _network_bytes(config: Config, width: int, steps: int, rows: int) -> int:
-    """Return an upper estimate of the bytes that the training of a readout needs, without the states of its rows.
-
-    It counts weights (of the four gates of an LSTM), their gradients and two moments of Adam in float32, with as much
-    again for temporary values, and the values of every layer for a batch with their gradients.
-    """
-    readout = config.readout
-    layers = readout.hidden * (readout.outputs + 2 * readout.hidden * readout.layers)
-    weights = width * readout.outputs + 4 * layers
-    read = values_kept(config.reservoir, steps) if readout.stepwise else 1
-    values = width + read * (readout.outputs + 4 * readout.hidden * (readout.layers + 1))
-    return 2 * 16 * weights + 2 * 4 * min(config.training.batch, rows) * values
 
 
 def _source_bytes(reservoir: ReservoirSection, shape: tuple[int, int]) -> tuple[int, int, int]:

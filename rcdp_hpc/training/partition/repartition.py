@@ -99,8 +99,7 @@ class Repartitioner:
         if period == self.period:
             return train
         rows = draw_partitions(self.labels, self.plan.partition_count, self.plan.seed, period)
-        assert isinstance(train.states, torch.Tensor), "place_states stores states that are exchanged"
-        self._exchange(train.states, rows)
+        self._exchange(train.stored, rows)  # `place_states` stores states that are exchanged
         self.period = period
         self.rows = rows
         start, stop = self.plan.local_rows

@@ -17,6 +17,7 @@ from rcdp_hpc.reservoir.sequence_checks import CollectedChecks
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.states.host_states import HostStates
 from rcdp_hpc.training.states.recompute import RecomputedStates
 from rcdp_hpc.training.states.shifts import UNSHIFTED, Shift, shifted
 
@@ -30,8 +31,8 @@ class CachedStates:
 
     Attributes
     ----------
-    states : torch.Tensor or RecomputedStates, shape (rows, width)
-        In the dtype of the kernel or of ``states.precision``. States in a file are on the CPU for every device.
+    states : torch.Tensor, HostStates or RecomputedStates, shape (rows, width)
+        In the dtype of the kernel or of ``states.precision``; on `device` when they are read.
     labels : torch.Tensor, shape (rows,), int64
         Class indices.
     first : int
@@ -39,10 +40,10 @@ class CachedStates:
     numbers : torch.Tensor, shape (rows,), int64, optional
         Index of each row in its split; None if the rows are consecutive.
     slow : bool
-        Whether access to states takes long: they are in a file, or computed on access.
+        Whether access to states takes long: they are in a file, on another device, or computed on access.
     """
 
-    states: torch.Tensor | RecomputedStates
+    states: torch.Tensor | HostStates | RecomputedStates
     labels: torch.Tensor
     first: int
     numbers: torch.Tensor | None = None
@@ -55,6 +56,13 @@ class CachedStates:
     def device(self) -> torch.device:
         """The device of the labels and of the states that `batch` and `blocks` return."""
         return self.labels.device
+
+    @property
+    def stored(self) -> torch.Tensor:
+        """The tensor of stored states, on whatever device; `TypeError` if they are computed on access."""
+        if isinstance(self.states, RecomputedStates):
+            raise TypeError("states that are computed on access are not stored")
+        return self.states.stored if isinstance(self.states, HostStates) else self.states
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the states, float32, and labels of these local row indices."""

@@ -1,4 +1,7 @@
-"""The place of a rank's states: memory if they fit, otherwise a file, otherwise none (they are computed again)."""
+"""The place of a rank's states: memory if they fit, otherwise a file, otherwise none (they are computed again).
+
+If a GPU computes, its own memory is the first place, and that of its host the second.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,13 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed
+from rcdp_hpc.runtime.device import CPU
 from rcdp_hpc.runtime.files import free_bytes, reserve
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.runtime.ram import MIB, is_tmpfs, machine_memory
-from rcdp_hpc.runtime.threads import ranks_on_host
+from rcdp_hpc.runtime.ram import MIB, is_out_of_memory, is_tmpfs
 from rcdp_hpc.training.states.cache import CachedStates, cache_dtype, cache_states
+from rcdp_hpc.training.states.host_states import HostStates, lock_pages
+from rcdp_hpc.training.states.memory import Memories
 from rcdp_hpc.training.states.recompute import read_samples, sample_bytes
 
 log = logging.getLogger(__name__)
@@ -45,7 +50,7 @@ class _Need:
         Dtype of the states.
     samples : int
         Bytes of the raw samples.
-    memory, disk : int
+    memories : Memories
         Bytes that the rank may use.
     """
 
@@ -53,8 +58,7 @@ class _Need:
     width: int
     dtype: torch.dtype
     samples: int
-    memory: int
-    disk: int
+    memories: Memories
 
     @property
     def states(self) -> int:
@@ -62,18 +66,36 @@ class _Need:
         return self.rows * self.width * self.dtype.itemsize
 
     def beyond_memory(self) -> str:
-        """Return why the states are not stored in memory; empty if they fit."""
-        if self.states <= self.memory:
+        """Return why the states are not stored in the memory of the host; empty if they fit."""
+        return self._beyond(self.memories.host, "(states.memory_mib, or its share of the memory)")
+
+    def beyond_gpu(self) -> str:
+        """Return why the states are not stored on the GPU; empty if they fit."""
+        memories = self.memories
+        share = "states.memory_mib, or its share of the free memory, less that of the network"
+        return self._beyond(memories.gpu or 0, f"of {memories.gpu_name} ({share})")
+
+    def _beyond(self, memory: int, whose: str) -> str:
+        if self.states <= memory:
             return ""
         return (
             f"the states of {self.rows} rows, {self.width} values each, take {_mib(self.states)}, more than the "
-            f"{self.memory // MIB} MiB that a rank may use (states.memory_mib, or its share of the memory)"
+            f"{memory // MIB} MiB that a rank may use {whose}"
         )
+
+    def empty(self, where: torch.device) -> tuple[torch.Tensor | None, str]:
+        """Return a tensor for the states, shape (rows, width), or None and why there is none."""
+        try:
+            return torch.empty((self.rows, self.width), dtype=self.dtype, device=where), ""
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None, f"{where} has no {_mib(self.states)} of memory for the states, though they should fit"
 
     def file(self) -> tuple[torch.Tensor | None, str]:
         """Return a tensor in a file for the states, shape (rows, width), or None and why there is none."""
-        if self.states > self.disk:
-            return None, f"states.disk_mib = {self.disk // MIB} allows no file of {_mib(self.states)}"
+        if self.states > self.memories.disk:
+            return None, f"states.disk_mib = {self.memories.disk // MIB} allows no file of {_mib(self.states)}"
         folder = Path(tempfile.gettempdir())
         try:
             if is_tmpfs(folder):
@@ -95,7 +117,7 @@ class _Need:
 
     def beyond_samples(self) -> str:
         """Return why states cannot be computed from samples in memory; empty if they can."""
-        return "" if self.samples <= self.memory else f"the samples themselves take {_mib(self.samples)}"
+        return "" if self.samples <= self.memories.host else f"the samples themselves take {_mib(self.samples)}"
 
     def advice(self) -> str:
         """Return what the user can do."""
@@ -120,6 +142,10 @@ def place_states(
     stored in a file in ``$TMPDIR``, with the same bits. If they also need more than ``states.disk_mib``, or a disk has
     no room, raw samples are stored, and states are computed again in every step.
 
+    If a GPU computes the states, they are stored in its memory if they fit, less what the network needs. Otherwise they
+    are in memory of the host, or in a file, and are copied to the GPU batch by batch, while it computes the step
+    before.
+
     Parameters
     ----------
     config : Config
@@ -141,7 +167,9 @@ def place_states(
     """
     training = partitions[-1][1] - partitions[0][0]
     need = _need(config, comm, reservoir, shards, training + validation[1] - validation[0])
-    room, slow = _room(config, comm, reservoir, need)
+    room = _room(config, comm, reservoir, need)
+    # Only states in the memory of the device that computes are available at once.
+    slow = room is None or room.is_slow
     parts: list[tuple[str, Ranges, slice]] = [
         ("train", partitions, slice(training)),
         ("validation", [validation], slice(training, None)),
@@ -151,7 +179,8 @@ def place_states(
 
         def states_of(split: str, ranges: Ranges, rows: slice) -> CachedStates:
             if room is not None:
-                return replace(cache_states(reservoir, shards, split, ranges, progress, room[rows]), slow=slow)
+                cached = cache_states(reservoir, shards, split, ranges, progress, room.tensor[rows])
+                return replace(cached, states=_on_device(cached.stored, reservoir.device), slow=slow)
             states, labels = read_samples(reservoir, shards, split, ranges, progress, need.dtype)
             return CachedStates(states, labels, ranges[0][0], slow=slow)
 
@@ -167,33 +196,53 @@ def place_states(
     return train_states, validation_states
 
 
+def _on_device(states: torch.Tensor, where: torch.device) -> torch.Tensor | HostStates:
+    """Return stored states as rows on a device, which are copied on access if they are stored elsewhere."""
+    return states if states.device == where else HostStates(states, where)
+
+
 def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: ShardReader, rows: int) -> _Need:
-    share = machine_memory() // ranks_on_host(comm)
-    return _Need(
-        rows,
-        reservoir.width,
-        cache_dtype(config, reservoir),
-        rows * sample_bytes(shards),
-        config.states.memory_mib * MIB or share,
-        config.states.disk_mib * MIB,
-    )
+    memories = Memories.of_rank(config, comm, reservoir.device, shards.sample_shape, reservoir.width)
+    return _Need(rows, reservoir.width, cache_dtype(config, reservoir), rows * sample_bytes(shards), memories)
 
 
-def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Need) -> tuple[torch.Tensor | None, bool]:
-    """Return the tensor for this rank's states, None if they are not stored, and whether access to them is slow.
+@dataclass(frozen=True)
+class _Room:
+    """A tensor for the states of this rank, and whether access to them takes long."""
 
-    Collective. The log has the choice and its reason.
+    tensor: torch.Tensor
+    is_slow: bool
+
+
+def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Need) -> _Room | None:
+    """Return the room for this rank's states, None if they are not stored. Collective.
+
+    The log has the choice and its reason.
     """
-    beyond = _first(comm, need.beyond_memory())
-    if not beyond:
-        limit = "may be used" if comm.size == 1 else "a rank may use"
-        log.info("states stored in memory: %s of the %d MiB that %s", _mib(need.states), need.memory // MIB, limit)
-        return torch.empty((need.rows, need.width), dtype=need.dtype, device=reservoir.device), False
-    room, reason = need.file()
+    beyond = ""
+    if need.memories.gpu is not None:
+        tensor, beyond = _in_memory(comm, need, need.beyond_gpu(), reservoir.device)
+        if tensor is not None:
+            log.info("states stored on %s: %s", need.memories.gpu_name, _of_limit(comm, need, need.memories.gpu))
+            return _Room(tensor, False)
+    on_host = need.memories.gpu is not None
+    tensor, beyond_host = _in_memory(comm, need, need.beyond_memory(), CPU)
+    if tensor is not None and on_host:
+        lock_pages(tensor)
+        log.info(
+            "states stored in memory of the host, %s, and copied ahead of each step: %s",
+            *(_of_limit(comm, need, need.memories.host), beyond),
+        )
+        return _Room(tensor, True)
+    if tensor is not None:
+        log.info("states stored in memory: %s", _of_limit(comm, need, need.memories.host))
+        return _Room(tensor, False)
+    beyond = "; ".join(filter(None, (beyond, beyond_host)))
+    tensor, reason = need.file()
     no_file = _first(comm, reason)
-    if not no_file:
+    if tensor is not None and not no_file:
         log.info("states stored in a file in %s: %s", tempfile.gettempdir(), beyond)
-        return room, True
+        return _Room(tensor, True)
     no_samples = _first(comm, need.beyond_samples())
     if no_samples:
         raise agreed(InputError(f"{beyond}; {no_file}; {no_samples}: {need.advice()}"))
@@ -205,7 +254,24 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Nee
             )
         )
     log.warning("states are computed again in every step: %s; %s", beyond, no_file)
-    return None, True
+    return None
+
+
+def _in_memory(comm: Communicator, need: _Need, beyond: str, where: torch.device) -> tuple[torch.Tensor | None, str]:
+    """Return a tensor for the states on a device, or None on all ranks and the reason of the first. Collective."""
+    reason = _first(comm, beyond)
+    if reason:
+        return None, reason
+    tensor, missing = need.empty(where)
+    reason = _first(comm, missing)
+    if reason:
+        log.warning("%s: the next place is used", reason)
+        return None, reason
+    return tensor, ""
+
+
+def _of_limit(comm: Communicator, need: _Need, limit: int) -> str:
+    return f"{_mib(need.states)} of the {limit // MIB} MiB that {'may be used' if comm.size == 1 else 'a rank may use'}"
 
 
 def _first(comm: Communicator, reason: str) -> str:

@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,12 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.runtime.ram import is_tmpfs
+from rcdp_hpc.runtime.ram import MIB, is_tmpfs
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.states import placement
 from rcdp_hpc.training.states.cache import cache_states
+from rcdp_hpc.training.states.host_states import HostStates, SideStream
+from rcdp_hpc.training.states.memory import Memories
 from rcdp_hpc.training.states.recompute import read_samples
 from rcdp_hpc.training.step import Stepper
 
@@ -125,6 +128,64 @@ def test_recomputed_states_give_the_same_training(prepared, in_memory, folder, t
     # The sums of the ridge baseline are over the same blocks.
     for key, value in weights(in_memory, "ridge.pt").items():
         assert torch.equal(weights(out, "ridge.pt")[key], value), key
+
+
+def fake_gpu(monkeypatch, gpu: int) -> None:
+    """Let the CPU count as a GPU with this number of MiB for states, so that states elsewhere are copied to it."""
+    of_rank = Memories.of_rank
+
+    def memories(*given):
+        return replace(of_rank(*given), gpu=gpu * MIB, gpu_name="card")
+
+    monkeypatch.setattr(Memories, "of_rank", memories)
+    monkeypatch.setattr(placement, "_on_device", HostStates)
+
+
+def test_states_beyond_the_gpu_are_copied_from_its_host_with_the_same_bits(
+    prepared, in_memory, folder, tmp_path, caplog, monkeypatch
+):
+    """Ahead of the steps, by the thread that fetches batches; with the bits of states that are on the GPU."""
+    sides = []
+    monkeypatch.setattr(SideStream, "run", lambda side, work, tensors: sides.append(1) or work())
+    fake_gpu(monkeypatch, 2)
+    with caplog.at_level("INFO"):
+        out = train(prepared, tmp_path / "run", *VARIED, "partition.reshuffle_every=1")
+    assert len(sides) == 2 * 26
+    (line,) = [line for line in caplog.messages if line.startswith("states stored")]
+    assert re.match(
+        r"states stored in memory of the host, 5 MiB of the \d+ MiB that may be used, and copied ahead", line
+    )
+    assert "take 5 MiB, more than the 2 MiB that a rank may use of card (states.memory_mib, or its share of the" in line
+    kept = train(prepared, tmp_path / "kept", *VARIED, "partition.reshuffle_every=1")
+    np.testing.assert_array_equal(curve(out), curve(kept))
+    for key, value in weights(in_memory, "ridge.pt").items():
+        assert torch.equal(weights(out, "ridge.pt")[key], value), key
+
+
+def test_a_gpu_without_its_memory_hands_the_states_to_the_next_place(prepared, folder, tmp_path, caplog, monkeypatch):
+    fake_gpu(monkeypatch, 64)
+    empty, full = torch.empty, []
+
+    def allocate(*shape, **given):
+        if given.get("device") == torch.device("cpu") and given.get("dtype") == torch.float32 and not full:
+            full.append(shape)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 MiB")
+        return empty(*shape, **given)
+
+    monkeypatch.setattr(placement.torch, "empty", allocate)
+    with caplog.at_level("INFO"):
+        out = train(prepared, tmp_path / "run", "training.epochs=1", "training.baseline=false")
+    assert full == [((1446, 1600),)]
+    assert "cpu has no 9 MiB of memory for the states, though they should fit: the next place is used" in caplog.text
+    assert "states stored in memory of the host" in caplog.text
+    assert len(curve(out)) == 1
+
+
+def test_states_that_fit_are_stored_on_the_gpu(prepared, tmp_path, caplog, monkeypatch):
+    fake_gpu(monkeypatch, 64)
+    with caplog.at_level("INFO"):
+        train(prepared, tmp_path / "run", "training.epochs=1", "training.baseline=false")
+    assert "states stored on card: 9 MiB of the 64 MiB that may be used" in caplog.text
 
 
 @pytest.mark.parametrize("ending", [RuntimeError, KeyboardInterrupt])

@@ -1,0 +1,107 @@
+"""States that a GPU does not hold: stored in host memory or in a file, and copied batch by batch, ahead of the steps.
+
+The thread that fetches batches (`rcdp_hpc.reservoir.stream.ahead`) works on a stream of its own (`SideStream`), so that
+its copies run while the GPU computes the step before. Copies from page-locked memory need no processor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class HostStates:
+    """Replacement for a tensor of states on another device, shape (rows, width): rows are copied on access.
+
+    Attributes
+    ----------
+    stored : torch.Tensor, shape (rows, width)
+        In host memory, or mapped from a file.
+    device : torch.device
+        The device of the rows that are returned.
+    """
+
+    stored: torch.Tensor
+    device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows, and of values in each."""
+        rows, width = self.stored.shape
+        return rows, width
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the states."""
+        return self.stored.dtype
+
+    def __getitem__(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        if isinstance(rows, slice):
+            return self.stored[rows].to(self.device, non_blocking=self.stored.is_pinned())
+        chosen = rows.cpu()
+        # Torch uses page-locked memory again only when copies from it have ended.
+        staged = torch.empty(
+            (len(chosen), self.stored.shape[1]), dtype=self.dtype, pin_memory=self.device.type == "cuda"
+        )
+        torch.index_select(self.stored, 0, chosen, out=staged)
+        return staged.to(self.device, non_blocking=True)
+
+
+class SideStream:
+    """Runs work of a thread on a stream of its own, apart from the one of the steps; on a CPU, the work as it is.
+
+    The stream begins when all work is done that the GPU was given before, such as the random keys of an epoch.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def run(self, work: Callable[[], T], tensors: Callable[[T], Iterable[torch.Tensor]]) -> T:
+        """Return the result of `work`, when everything that it started has ended.
+
+        Parameters
+        ----------
+        work : callable
+        tensors : callable
+            Returns the tensors of a result, which the stream of the steps reads afterwards.
+        """
+        if self._stream is None:
+            return work()
+        with torch.cuda.stream(self._stream):
+            result = work()
+        # Only this thread waits. The memory of a tensor is used again when the steps have read it.
+        self._stream.synchronize()
+        for tensor in tensors(result):
+            tensor.record_stream(torch.cuda.default_stream(self.device))
+        return result
+
+
+def lock_pages(values: torch.Tensor) -> bool:
+    """Lock the memory of a tensor, so that a GPU copies from it by itself; return whether that succeeded.
+
+    Torch's own allocator of such memory takes the next power of two, up to twice as much.
+    """
+    if not torch.cuda.is_available() or not values.numel():
+        return False
+    # 0 is cudaSuccess.
+    locked = int(torch.cuda.cudart().cudaHostRegister(values.data_ptr(), values.nbytes, 0)) == 0
+    if not locked:
+        log.info("host memory of the states cannot be locked (ulimit -l), so copies to the GPU take longer")
+    return locked
