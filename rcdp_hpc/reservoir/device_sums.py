@@ -176,7 +176,8 @@ class DeviceSums:
         expected = torch.as_tensor(targets).detach().to(self.device)
         roots = None if weights is None else torch.as_tensor(weights, dtype=torch.float64, device=self.device).sqrt()
         rows = torch.as_tensor(features).detach()
-        exact = rows.dtype == torch.bfloat16 and bool((expected.bfloat16() == expected).all())
+        may_be_exact = self.precision == "single" and rows.dtype == torch.bfloat16
+        exact = may_be_exact and bool((expected.bfloat16() == expected).all())
         self._add(rows, expected, roots, exact)
 
     def add_labelled(self, features: Tensor, labels: Tensor, class_weights: NDArray[np.float64] | None = None) -> None:

@@ -8,14 +8,17 @@ from search.group_search import small_config, small_data
 from search.ranks import Ranks
 
 from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.reservoir import left_out
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation import fitness, ridge
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.rank_group import partition, row_blocks
 from rcdp_hpc.search.evaluator import Evaluator
 from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.space import searched_space, with_values
+from rcdp_hpc.training.solve import candidate_solution
 
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
 
@@ -54,6 +57,23 @@ def test_a_group_gives_the_bits_of_one_rank(size, evaluation):
         return bits(ReservoirFitness(config, data).set_group(comm)(VALUES))
 
     assert Ranks(size).run(work) == [alone] * size
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "selection"), [("ridge", "validation"), ("ridge", "left_out"), ("train", "auto")]
+)
+def test_states_on_a_device_give_the_errors_of_the_cpu_and_the_bits_of_any_group(monkeypatch, evaluation, selection):
+    config, data = small_config(evaluation=evaluation), small_data()
+    config.readout.ridge_selection = selection
+    expected = ReservoirFitness(config, data)(VALUES)
+    for module in (fitness, ridge, left_out, candidate_solution):
+        monkeypatch.setattr(module, "sums_device", lambda device: device)  # torch instead of BLAS, as on a GPU
+    alone = ReservoirFitness(config, data)(VALUES)
+    assert alone.reason is None
+    assert alone.error == pytest.approx(expected.error, rel=1e-6)
+    assert alone.accuracy == expected.accuracy
+    found = Ranks(3).run(lambda comm: bits(ReservoirFitness(config, data).set_group(comm)(VALUES)))
+    assert found == [bits(alone)] * 3
 
 
 @pytest.mark.parametrize("values", [{**VALUES, "density": 0.0004}, {**VALUES, "density": 1e-9}])

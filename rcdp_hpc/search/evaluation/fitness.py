@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, check_candidates
 from rcdp_hpc.networks.extractors.none import NoExtractor
+from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.identity_source import IdentitySource
 from rcdp_hpc.reservoir.sequencing import Sequencer
@@ -36,6 +37,7 @@ from rcdp_hpc.search.evaluation.rank_group import (
 from rcdp_hpc.search.evaluation.ridge import (
     ErrorAccuracy,
     add_rows,
+    empty_sums,
     error_and_accuracy,
     evaluate_fold,
     evaluate_left_out,
@@ -243,7 +245,9 @@ class ReservoirFitness(Fitness):
             return self._on_validation(settings, source, data, clock)
         partitions = self._partitions(source, len(data.x_train))
         longest = max(sum(rows.stop - rows.start for rows in blocks) for blocks in partitions)
-        if self._estimated_bytes(settings) + longest * source.width * source.dtype.itemsize > self.memory:
+        is_large = self._estimated_bytes(settings) + longest * source.width * source.dtype.itemsize > self.memory
+        # A GPU adds the rows in less time than its sums take to the next rank.
+        if is_large or sums_device(source.device) is not None:
             divided = self._divided
             result = run_on_leader(self.group, lambda: self._on_validation(settings, source, data, clock))
             self._divided = divided  # the group divided nothing
@@ -251,7 +255,7 @@ class ReservoirFitness(Fitness):
         return self._on_validation_in_group(settings, source, data, clock, partitions)
 
     def _on_validation(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
-        weights, sums = row_weights(settings, data), GramSums(source.width, data.classes)
+        weights, sums = row_weights(settings, data), empty_sums(source.width, data.classes, source.device)
         for rows, states in self._states(source, *data.samples("train"), True, clock):
             add_rows(sums, states, data.y_train[rows], data.classes, weights)
         val_states = [states for _, states in self._states(source, *data.samples("val"), False, clock)]
@@ -328,7 +332,7 @@ class ReservoirFitness(Fitness):
             with self._divided_time():
                 block = x[rows].copy()  # the shared rows are read-only, which torch does not support
                 steps = None if lengths is None else lengths[rows].copy()
-                states = source.drive(block, steps, noisy=noisy).cpu()
+                states = source.drive(block, steps, noisy=noisy)
             yield rows, states
 
     def _gathered(
@@ -336,18 +340,20 @@ class ReservoirFitness(Fitness):
     ) -> torch.Tensor | None:
         """Return the states of all rows, shape (rows, width), on the leading rank of the group, None on others."""
         if self.group.size == 1:
-            all_states = torch.empty((len(x), source.width), dtype=source.dtype)
+            all_states = torch.empty((len(x), source.width), dtype=source.dtype, device=source.device)
             for rows, states in self._states(source, x, lengths, noisy, clock):
                 all_states[rows] = states
             return all_states
         blocks = partition(row_blocks(len(x), source.batch_rows), self.group.rank, self.group.size)
         parts = run_on_group(
             self.group,
-            lambda: [states.float().numpy() for _, states in self._states(source, x, lengths, noisy, clock, blocks)],
+            lambda: [
+                states.float().cpu().numpy() for _, states in self._states(source, x, lengths, noisy, clock, blocks)
+            ],
         )
         empty = np.empty((0, source.width), dtype=np.float32)  # for a rank without blocks
         stacked = stack_rows(self.group, np.concatenate([empty, *parts]))
-        return None if stacked is None else torch.from_numpy(stacked).to(source.dtype)
+        return None if stacked is None else torch.from_numpy(stacked).to(source.device, source.dtype)
 
     @contextmanager
     def _divided_time(self) -> Iterator[None]:
@@ -377,9 +383,10 @@ def assembled_states(
     synthetic : torch.Tensor, shape (synthetic rows, width), or None
         States of the synthetic rows, in order; None if there are none.
     """
-    states = torch.empty((len(origins), originals.shape[1]), dtype=originals.dtype)
-    is_original = torch.from_numpy(origins >= 0)
-    states[is_original] = originals[torch.from_numpy(origins[origins >= 0])]
+    device = originals.device
+    states = torch.empty((len(origins), originals.shape[1]), dtype=originals.dtype, device=device)
+    is_original = torch.from_numpy(origins >= 0).to(device)
+    states[is_original] = originals[torch.from_numpy(origins[origins >= 0]).to(device)]
     if synthetic is not None:
         states[~is_original] = synthetic
     return states

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.reservoir.device_sums import DeviceSums, make_sums, sums_device
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_error, scaling_sums, solve
@@ -66,13 +67,15 @@ def evaluate_left_out(config: Config, states: torch.Tensor, data: FitnessData) -
     return error_and_accuracy(solution.scores, labels)
 
 
-def evaluate_on_validation(config: Config, sums: GramSums, states: torch.Tensor, data: FitnessData) -> ErrorAccuracy:
+def evaluate_on_validation(
+    config: Config, sums: GramSums | DeviceSums, states: torch.Tensor, data: FitnessData
+) -> ErrorAccuracy:
     """Evaluate on the validation rows, which also choose the penalty.
 
     Parameters
     ----------
     config : Config
-    sums : GramSums
+    sums : GramSums or DeviceSums
         Sums of the training rows.
     states : torch.Tensor, shape (rows, features)
         States of the validation rows.
@@ -140,17 +143,26 @@ def gram_sums(
     data: FitnessData,
     weights: NDArray[np.float64] | None,
     batch_rows: int,
-) -> GramSums:
+) -> GramSums | DeviceSums:
     """Return the Gram sums of states, shape (rows, features), added in blocks of `batch_rows`."""
-    sums = GramSums(states.shape[1], data.classes)
+    sums = empty_sums(states.shape[1], data.classes, states.device)
     for start in range(0, len(states), batch_rows):
         rows = slice(start, start + batch_rows)
         add_rows(sums, states[rows], labels[rows], data.classes, weights)
     return sums
 
 
+def empty_sums(features: int, classes: int, device: torch.device) -> GramSums | DeviceSums:
+    """Return the sums of no rows, for states on a device."""
+    return make_sums(features, classes, device=sums_device(device))
+
+
 def add_rows(
-    sums: GramSums, states: Any, labels: NDArray[np.int64], classes: int, weights: NDArray[np.float64] | None
+    sums: GramSums | DeviceSums,
+    states: Any,
+    labels: NDArray[np.int64],
+    classes: int,
+    weights: NDArray[np.float64] | None,
 ) -> None:
     """Add a block of states, shape (rows, features), and its labels to the sums."""
     sums.add(states, one_hot(labels, classes), weights_of(labels, weights))
