@@ -172,15 +172,16 @@ def _stopped(comm: Communicator, rank: int, epoch: int, step: int) -> Iterator[N
 
 @contextlib.contextmanager
 def _nan(comm: Communicator, rank: int, number: int) -> Iterator[None]:
-    """Make the states of one training batch of a rank NaN, counted from 1."""
+    """Make the states of one training batch of a rank NaN, counted from 1, whenever it is fetched."""
     from rcdp_hpc.training.states.cache import CachedStates
 
     batch, met = CachedStates.batch, []
 
     def poisoned(self: CachedStates, rows: Any) -> Any:
         states, labels = batch(self, rows)
-        met.append(rows)
-        return (states * float("nan") if comm.rank == rank and len(met) == number else states), labels
+        met.append(rows.tolist())
+        is_bad = comm.rank == rank and len(met) >= number and met[-1] == met[number - 1]
+        return (states * float("nan") if is_bad else states), labels
 
     with mock.patch.object(CachedStates, "batch", poisoned):
         yield

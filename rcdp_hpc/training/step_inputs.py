@@ -126,14 +126,16 @@ class StepInputs:
         self.counts = tuple(map(len, rows))
         self.reserve(len(rows), max(self.counts, default=0))
         self.rate_value = rate
-        # Pinned memory is not used again before its copy is done (torch's allocator of such memory sees to it).
-        staged = torch.zeros(len(self.packed), dtype=torch.int64, pin_memory=self.device.type == "cuda")
-        values = staged.numpy()
+        values = np.zeros(len(self.packed), np.int64)
         for number, indices in enumerate(rows):
             start = number * self.capacity
             values[start : start + len(indices)] = indices
         seed = np.float32(1) / np.float32(weight) * np.float32(factor)
         values[-SCALARS:].view(np.float32)[:3] = seed, 1 / factor, rate
+        staged = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            # Torch does not use pinned memory again before its copy is done.
+            staged = staged.pin_memory()
         self.packed.copy_(staged, non_blocking=True)
         self._stored = [None] * self.batches
 

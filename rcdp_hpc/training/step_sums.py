@@ -65,6 +65,7 @@ class StepSums:
         self.last_norm = self.values[2]
         self.totals = self.values[4:8]
         self.largest = self.values[8]
+        self.nothing = torch.zeros((), dtype=torch.float64, device=device)
         self.going = torch.ones((), dtype=torch.bool, device=device)
         self.halted = torch.zeros((), dtype=torch.float32, device=device)
 
@@ -95,7 +96,7 @@ class StepSums:
 
     def add(self) -> None:
         """Add the values of a step to the sums, unless halted."""
-        added = torch.where(self.going, self.last, 0.0)
+        added = torch.where(self.going, self.last, self.nothing)
         self.totals.add_(added)
         torch.maximum(self.largest, added[2], out=self.largest)
 

@@ -143,13 +143,13 @@ rank = detect().rank
 # What one rank meets, and words of the one message.
 FAILURES = {
     "no memory": ("""
-step_of, steps = Stepper.step, []
+launch, steps = Stepper.launch, []
 def step(self, *arguments):
     steps.append(self)
     if rank == 1 and len(steps) == 5:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\\n and a page more")
-    return step_of(self, *arguments)
-Stepper.step = step
+    return launch(self, *arguments)
+Stepper.launch = step
 """, ("rank 1: stage train: out of memory on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch")),
     "full disk": ("""
 def full(self, *arguments):

@@ -45,8 +45,10 @@ class MovingAverage:
         if halted is None:
             torch._foreach_lerp_(averages, current, share)
         else:
-            masked = torch.rsub(halted, 1).mul_(share)
-            torch._foreach_lerp_(averages, current, [masked] * len(moving))
+            # In the dtype of each value, so that the result is that of the number.
+            masked = torch.rsub(halted.double(), 1).mul_(share)
+            shares = {dtype: masked.to(dtype) for dtype in {value.dtype for value in averages}}
+            torch._foreach_lerp_(averages, current, [shares[value.dtype] for value in averages])
         counts = [name for name in values if name not in moving]
         if counts:
             torch._foreach_copy_([self.weights[name] for name in counts], [values[name] for name in counts])
