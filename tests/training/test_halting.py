@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from recorded_step import no_read_backs
+from recorded_step import NoReadBacks
 from tiny_training import EVERYTHING, EXTRACTED, GATED, poisoned, run, through_a_file, trainer
 
 from rcdp_hpc.parallel.local_sgd import LocalSGD
@@ -116,7 +116,7 @@ def test_steps_read_nothing_back(keys):
     launch, addresses = one.stepper.launch, set()
 
     def watched(*arguments) -> None:
-        with no_read_backs():
+        with NoReadBacks():
             launch(*arguments)
         addresses.add((one.stepper.inputs.rows(0).data_ptr(), one.stepper.inputs.seed.data_ptr()))
 
@@ -157,7 +157,7 @@ def test_what_needs_the_host_is_waited_for():
     class Own(torch.optim.SGD):
         """An optimiser that knows nothing of `found_inf`."""
 
-    assert "[pruning]" in trainer(**GATED).stepper.needs_host
+    assert "pruning.method" in trainer(**GATED).stepper.needs_host
     assert "gradient_norms" in trainer(training__gradient_norms=True).stepper.needs_host
     one = poisoned(training__on_nan="skip")
     optimizer = Own(one.network.parameters(), lr=0.1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import meta_kernels  # noqa: F401 - registers kernels
 import pytest
 import torch
-from recorded_step import CallRecorder, no_read_backs
+from recorded_step import CallRecorder, NoReadBacks
 from settings import config_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -94,7 +94,7 @@ def test_steps_read_nothing_back_and_repeat_from_a_recording(name):
     eager, recorded = Training(name, l1=0.01), Training(name, l1=0.01)
     for training in (eager, recorded):
         training.use_tensors()
-        with no_read_backs():
+        with NoReadBacks():
             training.step(0)
     eager.update(), eager.update()
     repeat = CallRecorder().record(recorded.update)
@@ -177,7 +177,7 @@ def test_the_moving_average_stays_while_steps_are_halted():
             layer.running_mean.sub_(0.3)
         layer.num_batches_tracked.add_(1)
         plain.update(layer, 2)
-        with no_read_backs():
+        with NoReadBacks():
             average.update(layer, 2, halted)
             average.update(layer, 2, halted + 1)
         assert all(torch.equal(value, plain.weights[name]) for name, value in average.weights.items())
@@ -195,14 +195,14 @@ def test_gradients_are_unscaled_by_a_factor_on_the_device():
 def test_clipping_penalties_and_clips_of_infinite_norms_read_nothing_back():
     layer = nn.Linear(2, 1)
     layer.weight.grad, layer.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
-    with no_read_backs():
+    with NoReadBacks():
         add_penalty(list(layer.parameters()), 0.0)
         norm = clip(list(layer.parameters()), 1.0)
     assert norm.ndim == 0
     assert norm == 5
     for value in (math.inf, math.nan):
         layer.weight.grad, layer.bias.grad = torch.tensor([[3.0, value]]), torch.tensor([4.0])
-        with no_read_backs():
+        with NoReadBacks():
             norm = clip(list(layer.parameters()), 1.0)
         assert not math.isfinite(norm)
         assert layer.bias.grad == 4
