@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.config.choices.choice import is_user_class
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import EpochKeys, SampleRng
 from rcdp_hpc.parallel.base import Strategy
@@ -27,6 +28,7 @@ from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
 from rcdp_hpc.training.optim.ema import MovingAverage
 from rcdp_hpc.training.optim.fake_quantization import rounded_weights
 from rcdp_hpc.training.optim.gradients import add_penalty, clip, shrink
+from rcdp_hpc.training.optim.halved_weights import halved_weights
 from rcdp_hpc.training.optim.loss_scale import LossScale
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.mixup import DRAW, Mixup
@@ -133,6 +135,8 @@ class Stepper:
         self.sums = StepSums(train.device)
         self.run: Callable[[], None] = self.run_eagerly
         self.rate_on_device = False
+        # A class of the user's own may use weights in other ways than torch.autocast casts them.
+        self.has_own_network = any(is_user_class(kind) for kind in (config.readout.kind, config.extractor.kind))
         self.needs_host = self._needs_host()
         if not self.needs_host:
             # Torch's convention: where it is 1, an optimiser leaves weights and moments as they are.
@@ -311,9 +315,12 @@ class Stepper:
         return scores.float()
 
     def _forward(self, network: nn.Module, states: torch.Tensor, draw: SampleRng | None) -> Any:
-        if self.config.training.weight_bits != 8:
-            return network(states, draw)
-        return torch.func.functional_call(network, rounded_weights(network), (states, draw))
+        halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
+        if self.config.training.weight_bits == 8:
+            return torch.func.functional_call(network, rounded_weights(network), (states, draw))
+        if halved and torch.is_grad_enabled() and not self.has_own_network:
+            return torch.func.functional_call(network, halved_weights(network, halved), (states, draw))
+        return network(states, draw)
 
     def _find_fault(self) -> Finding:
         batches = [self._batch(self.inputs, number) for number in self._nonempty(self.inputs)]
