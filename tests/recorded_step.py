@@ -31,6 +31,13 @@ READ_BACKS = {
     torch.ops.aten.bincount.default,
     torch.ops.aten.repeat_interleave.Tensor,
 }
+# Torch has no meta kernels of these, which change tensors in place and return nothing.
+WITHOUT_META_KERNELS = {
+    torch.ops.aten._fused_adam_.tensor_lr,
+    torch.ops.aten._fused_adamw_.tensor_lr,
+    torch.ops.aten._fused_sgd_.tensor_lr,
+    torch.ops.aten._fused_sgd_.default,
+}
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -55,9 +62,7 @@ class ShapesOnly(NoReadBacks):
     """Refuses reads of values while work runs on the meta device, whose tensors have none."""
 
     def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
-        # Torch has no meta kernels of these, which change tensors in place and return nothing.
-        in_place = operation in (torch.ops.aten._fused_adam_.tensor_lr, torch.ops.aten._fused_adamw_.tensor_lr)
-        return None if in_place else operation(*args, **kwargs)
+        return None if operation in WITHOUT_META_KERNELS else operation(*args, **kwargs)
 
 
 def reads_back(operation: Any, args: Any, kwargs: Any) -> bool:

@@ -55,7 +55,7 @@ def test_shapes_share_stacks_as_far_as_zeros_cost_little():
         assert len(stacks) == count
         assert sorted(number for stack in stacks for number in stack.members) == list(range(len(shapes)))
         single = sum(stack.work for shape in shapes for stack in stacks_of([shape]))
-        assert sum(stack.work for stack in stacks) <= 1.3 * single
+        assert sum(stack.work for stack in stacks) <= 1.5 * single
 
 
 def test_a_matrix_of_zeros_stays_zero():

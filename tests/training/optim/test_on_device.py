@@ -6,10 +6,9 @@ import copy
 import math
 from collections.abc import Sequence
 
-import meta_kernels  # noqa: F401 - registers kernels
 import pytest
 import torch
-from recorded_step import CallRecorder, NoReadBacks
+from recorded_step import CallRecorder, NoReadBacks, ShapesOnly
 from settings import config_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,7 +101,8 @@ def test_steps_read_nothing_back_and_repeat_from_a_recording(name):
     assert all(map(torch.equal, eager.content(), recorded.content()))
     on_meta = Training(name, "meta", l1=0.01)
     on_meta.use_tensors()
-    on_meta.step(0)
+    with ShapesOnly():
+        on_meta.step(0)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names)
@@ -147,8 +147,9 @@ def test_an_update_takes_few_calls():
     for name in ("muon", "adamw"):
         training = Training(name, "meta", shapes=CIFAR10)
         training.use_tensors()
-        training.step(0)
-        with CallCounter() as calls:
+        with ShapesOnly():
+            training.step(0)
+        with ShapesOnly(), CallCounter() as calls:
             clip(training.weights, 1.0)
             training.optimizer.step()
         counted[name] = calls.total

@@ -155,11 +155,10 @@ def unless(flag: torch.Tensor | None, factors: torch.Tensor) -> torch.Tensor:
 
 
 def rate_of(group: Mapping[str, Any], found_inf: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-    """Return the learning rate of a group without axes, 0 where `found_inf` is 1.
-
-    Rates that are numbers, and the products with them, are float64.
-    """
+    """Return the learning rate of a group without axes, 0 where `found_inf` is 1."""
     rate = group["lr"]
-    if not isinstance(rate, torch.Tensor):
-        rate = torch.full((), rate, dtype=torch.float64, device=device)
-    return rate if found_inf is None else torch.addcmul(rate, rate, found_inf, value=-1)
+    if isinstance(rate, torch.Tensor):
+        return rate if found_inf is None else torch.addcmul(rate, rate, found_inf, value=-1)
+    if found_inf is None:
+        return torch.full((), rate, dtype=torch.float64, device=device)
+    return torch.rsub(found_inf, rate, alpha=rate)

@@ -13,7 +13,7 @@ import torch
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 # Matrices of different shapes share a stack if its zeros add at most this share to the arithmetic of all of them.
-PADDING = 0.3
+PADDING = 0.5
 
 Shape = Sequence[int]
 
