@@ -15,7 +15,10 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 class FrozenCasts:
-    """Constant tensors in other number formats. A copy is made again if its tensor was replaced or written to."""
+    """Constant tensors in other number formats. A copy is made again if its tensor was replaced or written to.
+
+    If it was written to, the copy keeps its place in memory, which a recorded step reads.
+    """
 
     def __init__(self) -> None:
         self._copies: dict[str, tuple[Tensor, int, Tensor]] = {}
@@ -25,7 +28,9 @@ class FrozenCasts:
         if values.dtype == dtype:
             return values
         source, version, copy = self._copies.get(name, (None, -1, values))
-        if source is not values or version != values._version or copy.dtype != dtype:
+        if source is not values or copy.dtype != dtype:
             copy = values.detach().to(dtype)
-            self._copies[name] = (values, values._version, copy)
+        elif version != values._version:
+            copy.copy_(values.detach())
+        self._copies[name] = (values, values._version, copy)
         return copy

@@ -108,7 +108,7 @@ class StepSums:
 
 @dataclass(frozen=True)
 class _Group:
-    """Running statistics of one dtype, flat: views of each, and a copy of all from before a step."""
+    """Running statistics, flat: views of each as one dtype, and a copy of all from before a step."""
 
     views: list[torch.Tensor]
     sizes: list[int]
@@ -127,7 +127,9 @@ class SavedStatistics:
     def __init__(self, network: nn.Module) -> None:
         by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
         for values in running_statistics(network):
-            by_dtype.setdefault(values.dtype, []).append(values.view(-1))
+            # Only copied, so that numbers of 4 and 8 bytes can be copied together.
+            dtype = values.dtype if values.element_size() % 4 else torch.int32
+            by_dtype.setdefault(dtype, []).append(values.view(-1).view(dtype))
         self.groups = [_Group(views, [len(view) for view in views], torch.cat(views)) for views in by_dtype.values()]
 
     def save(self) -> None:
