@@ -18,7 +18,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agreed
-from rcdp_hpc.runtime.comm.gpus import RankGPU, gather_gpus, one_rank_per_gpu, ranks_of_gpu, refuse_shared_gpus
+from rcdp_hpc.runtime.comm.gpus import RankGPU, gather_gpus, ranks_of_gpu, refuse_shared_gpus
 from rcdp_hpc.runtime.comm.gpus import sharing_text as sharing
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -178,14 +178,3 @@ def _report_hidden_gpus(key: str, quiet: bool) -> None:
 
     if gpus_of_driver() and not quiet:
         log.warning("%s = auto: the CPU is used, because %s", key, no_gpu_text())
-
-
-def report_shared_gpus(gpus: Sequence[RankGPU], doing: str) -> None:
-    """Log a warning with the numbers if ranks share GPUs in work that allows it."""
-    text = sharing(gpus)
-    if text:
-        count = len({gpu.identity for gpu in gpus if gpu.host == gpus[0].host})
-        log.warning(
-            "%s, which take turns while they %s and divide its memory: one rank for each GPU is as fast (%s)",
-            text, doing, one_rank_per_gpu(count),
-        )  # fmt: skip

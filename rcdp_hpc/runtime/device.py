@@ -15,6 +15,8 @@ from rcdp_hpc.runtime.comm.launch import detect, number_from_environment
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 CPU = torch.device("cpu")
+# Bytes of a GPU that libraries use besides tensors: workspaces, recordings, code.
+WORKSPACE = 512 * 2**20
 
 
 def device(choice: str = "auto", key: str = "training.device") -> torch.device:
@@ -63,11 +65,15 @@ def without_gpu(key: str) -> str:
     return f"set {key} = 'cpu' (or 'auto'), or start on nodes with GPUs, with a build of torch for GPUs"
 
 
-def free_gpu_memory(where: torch.device) -> tuple[int, int]:
-    """Return the free bytes of a GPU, including those that torch holds unused in this process, and all of its bytes."""
-    free, total = torch.cuda.mem_get_info(where)
-    unused = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
-    return free + unused, total
+def free_gpu_memory(where: torch.device) -> int:
+    """Return the free bytes of a GPU, including those that torch holds unused in this process."""
+    free, _ = torch.cuda.mem_get_info(where)
+    return int(free + torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where))
+
+
+def total_gpu_memory(where: torch.device) -> int:
+    """Return the bytes of a GPU, whoever uses them."""
+    return int(torch.cuda.get_device_properties(where).total_memory)
 
 
 def gpus_of_driver(root: Path = Path("/proc/driver/nvidia/gpus")) -> int:

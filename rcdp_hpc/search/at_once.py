@@ -20,6 +20,7 @@ from rcdp_hpc.reservoir.kernels.base import padded_length
 from rcdp_hpc.reservoir.kernels.dense import DenseKernel
 from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
+from rcdp_hpc.runtime.device import total_gpu_memory
 from rcdp_hpc.search.evaluation.batched_ridge import ROWS_AT_ONCE
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
 
@@ -52,7 +53,7 @@ def chosen_at_once(
         return 1
     train = min(config.search.train_rows, train_rows)
     each, shared = batch_bytes(config, shape, train, config.search.validation_rows, classes)
-    room = int(MEMORY_SHARE * total_memory(device)) - shared
+    room = int(MEMORY_SHARE * total_gpu_memory(device)) - shared
     most = max(1, min(LARGEST, room // each))
     population = config.search.population
     return math.ceil(population / math.ceil(population / most))
@@ -64,11 +65,6 @@ def _stackable(config: Config, device: torch.device) -> bool:
     if next(contradictions(config.model_copy(update={"search": search})), None) is not None:
         return False
     return issubclass(kernel_class(str(config.reservoir.kernel)).for_device(device), DenseKernel)
-
-
-def total_memory(device: torch.device) -> int:
-    """Return the bytes of memory of a GPU, whoever uses them."""
-    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def batch_bytes(

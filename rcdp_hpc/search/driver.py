@@ -123,8 +123,11 @@ def search(context: StageContext) -> dict[str, Any]:
         As `run_search`, or if the shards cannot be read.
     """
     # Imported here and below, since they need torch and h5py, which `run_search` does not.
+    import torch
+
     from rcdp_hpc.data.shards.index import facts_in
     from rcdp_hpc.data.shards.repair import replaced_files
+    from rcdp_hpc.runtime.comm.gpus import report_shared_gpus
     from rcdp_hpc.search.evaluation.extracted import extracted, report_evaluated
     from rcdp_hpc.search.evaluation.fitness import states_device
     from rcdp_hpc.search.evaluation.limits import agreed_limit
@@ -137,12 +140,14 @@ def search(context: StageContext) -> dict[str, Any]:
     config = with_effective_space(context.config)
     shards = _intact_shards(context)
     device = agree(comm, lambda: states_device(config))
+    if device != "cpu":
+        report_shared_gpus(comm, torch.device(device), "evaluate candidates")
     features = extracted(config, comm, run, shards, device)
     if comm.is_root:
         report_evaluated(config, features)
     memory_before = process_memory()
     data = fitness_rows(shards, config, comm, features)
-    memory = agreed_limit(config, comm, data.nbytes, memory_before)
+    memory = agreed_limit(config, comm, data.nbytes, memory_before, device)
     fingerprint = data.fingerprint() if comm.is_root else ""
 
     def search_in(settings: Config, folder: Path) -> Best:

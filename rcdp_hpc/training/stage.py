@@ -28,6 +28,7 @@ from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
+from rcdp_hpc.runtime.comm.gpus import report_shared_gpus
 from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
@@ -276,7 +277,9 @@ def rows_to_solve(
     """
     shards = agree(comm, lambda: open_shards(config, run.shards))
     threads = threads_of_rank(config, comm, shards)
-    set_up_device(agree(comm, lambda: device(config.training.device)), config)
+    where = agree(comm, lambda: device(config.training.device))
+    set_up_device(where, config)
+    report_shared_gpus(comm, where, "solve the readout")
     with limit_threads(threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, None)

@@ -190,7 +190,7 @@ def test_kernel_block_and_rounding_are_measured_on_the_device_that_computes(prep
 def test_the_device_of_a_search_is_recorded_and_that_of_a_training_is_not(prepared, monkeypatch):
     monkeypatch.setattr(devices, "_work", lambda *_: Work(1e15, 100))
     monkeypatch.setattr(resolve, "_with_kernel", lambda config, *_: config)
-    monkeypatch.setattr(at_once, "total_memory", lambda _: 2**36)
+    monkeypatch.setattr(at_once, "total_gpu_memory", lambda _: 2**36)
     config = load_config("digits", ["reservoir.kernel=dense-fp32"])
     found = resolve.resolve(config, prepared, "search", gpus=GPU)
     assert found.recorded.search.device == found.effective.search.device == "gpu"
@@ -201,7 +201,7 @@ def test_the_device_of_a_search_is_recorded_and_that_of_a_training_is_not(prepar
     # A search that has started keeps its device, also where "auto" would choose another one.
     prepared.search.mkdir(exist_ok=True)
     (prepared.search / "history.jsonl").touch()
-    monkeypatch.setattr(at_once, "total_memory", lambda _: 2**20)
+    monkeypatch.setattr(at_once, "total_gpu_memory", lambda _: 2**20)
     found = resolve.resolve(config, prepared, "search", gpus=NONE).effective.search
     assert (found.device, found.candidates_at_once) == ("gpu", count)
     found = resolve.resolve(config, prepared, "search", discarded=["search"], gpus=NONE).recorded.search

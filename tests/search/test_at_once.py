@@ -27,7 +27,7 @@ def memory(monkeypatch):
     """Set the memory of the GPU in GiB."""
 
     def of(gib: float) -> None:
-        monkeypatch.setattr(at_once, "total_memory", lambda _: int(gib * GIB))
+        monkeypatch.setattr(at_once, "total_gpu_memory", lambda _: int(gib * GIB))
 
     of(80)
     return of

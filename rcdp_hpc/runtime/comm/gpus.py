@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -15,6 +16,8 @@ from rcdp_hpc.runtime.comm.launch import detect
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 # Ranks and hosts that a message names.
 MOST_NAMED = 4
@@ -144,6 +147,28 @@ def sharing_text(gpus: Sequence[RankGPU]) -> str:
         return ""
     found = sum(gpu.host == host for gpu in ranks)
     return f"{sum(gpu.host == host for gpu in gpus)} ranks share {_count(found, 'GPU')} of host {host}"
+
+
+def report_shared_gpus(comm: Communicator, where: torch.device, doing: str) -> None:
+    """Log a warning with the numbers if ranks share GPUs in work that allows it. Collective.
+
+    Parameters
+    ----------
+    comm : Communicator
+    where : torch.device
+        The device of this rank.
+    doing : str
+        What the ranks do, as a verb.
+    """
+    gpus = gather_gpus(comm, where)
+    text = sharing_text(gpus)
+    if text and comm.is_root:
+        host = next(gpu.host for gpu, ranks in ranks_of_gpu(gpus).items() if len(ranks) > 1)
+        count = len({gpu.identity for gpu in gpus if gpu.host == host and gpu.identity})
+        log.warning(
+            "%s, take turns while they %s, and divide its memory. One rank for each GPU is as fast: %s",
+            *(text, doing, one_rank_per_gpu(count)),
+        )
 
 
 def _ranks(ranks: Sequence[int]) -> str:

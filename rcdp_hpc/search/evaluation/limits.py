@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+
 from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.gpus import ranks_of_same_gpu
+from rcdp_hpc.runtime.device import WORKSPACE, total_gpu_memory
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
@@ -168,9 +172,32 @@ def memory_limit(config: Config, ranks: int, rows: int = 0, used: int = 0) -> in
     return max(0, (machine_memory() - rows) // ranks - math.ceil(used / MEMORY_STEP) * MEMORY_STEP)
 
 
-def agreed_limit(config: Config, comm: Communicator, rows: int, used: int) -> int:
-    """Return the least `memory_limit` of all ranks, so that no result depends on the rank. Collective."""
-    return min(comm.allgather(memory_limit(config, ranks_on_host(comm), rows, used)))
+def gpu_limit(config: Config, comm: Communicator, where: torch.device) -> int:
+    """Return the bytes of a GPU that a candidate may need: the configured limit, or the share of a rank. Collective.
+
+    It is a share of the whole memory of the GPU, whatever other programs use, so that a resumed search has the same.
+    """
+    share = (total_gpu_memory(where) - WORKSPACE) // ranks_of_same_gpu(comm, where)
+    return config.search.candidate_memory * MIB or max(0, share)
+
+
+def agreed_limit(config: Config, comm: Communicator, rows: int, used: int, device: str = "cpu") -> int:
+    """Return the least limit of all ranks, so that no result depends on the rank. Collective.
+
+    A candidate that a GPU computes must fit there and, since its matrices are built by processors, in main memory.
+
+    Parameters
+    ----------
+    config, rows, used
+        As of `memory_limit`.
+    comm : Communicator
+    device : str
+        Torch's name of the device that computes candidates.
+    """
+    limits = [memory_limit(config, ranks_on_host(comm), rows, used)]
+    if torch.device(device).type == "cuda":
+        limits.append(gpu_limit(config, comm, torch.device(device)))
+    return min(comm.allgather(min(limits)))
 
 
 def refuse_too_large(needed: int, limit: int) -> None:

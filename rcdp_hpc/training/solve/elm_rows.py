@@ -18,9 +18,9 @@ from rcdp_hpc.reservoir.device_sums import DeviceSums, make_sums
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
-from rcdp_hpc.runtime.ram import MIB, machine_memory
-from rcdp_hpc.runtime.threads import ranks_on_host
+from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.training.solve.ridge_fit import Blocks, GatheredRows, RowSource, weights_of
+from rcdp_hpc.training.states.memory import memory_share
 
 NOT_FINITE = "the extreme learning machine cannot be solved: its features are not finite"
 # Values below this one are lost in float32 products.
@@ -31,9 +31,17 @@ DEEP_BOUND = 2.0
 MEMORY_PART = 2
 
 
-def room_for_states(config: Config, comm: Communicator) -> int:
-    """Return the bytes that the states of this rank may use: ``states.memory_mib``, or half of its memory."""
-    return config.states.memory_mib * MIB or machine_memory() // ranks_on_host(comm) // MEMORY_PART
+def room_for_states(config: Config, comm: Communicator, where: torch.device) -> int:
+    """Return the bytes that the states of this rank may use: ``states.memory_mib``, or half of its memory. Collective.
+
+    Parameters
+    ----------
+    config : Config
+    comm : Communicator
+    where : torch.device
+        The device that stores the states.
+    """
+    return config.states.memory_mib * MIB or memory_share(comm, where) // MEMORY_PART
 
 
 def stored(source: RowSource) -> RowSource:

@@ -66,7 +66,8 @@ def solve_readout(
     file = LayerFile(run.train / "layers.pt", made_with)
     rows = math.ceil((shards.rows("train") + shards.rows("validation")) / comm.size)
     passes = solver.passes(config)
-    is_stored = passes > 1 and STATE_BYTES * rows * reservoir.width <= room_for_states(config, comm)
+    room = room_for_states(config, comm, reservoir.device) if passes > 1 else 0
+    is_stored = passes > 1 and STATE_BYTES * rows * reservoir.width <= room
     total = rows if is_stored else rows * passes
     with Progress("states and sums", total, enabled=comm.is_root and config.run.progress) as progress:
         source = streamed_source(config, comm, shards, reservoir, plan, progress)

@@ -14,16 +14,27 @@ import torch
 from rcdp_hpc.config import Config
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.gpus import ranks_of_same_gpu
-from rcdp_hpc.runtime.device import free_gpu_memory
+from rcdp_hpc.runtime.device import CPU, WORKSPACE, free_gpu_memory, total_gpu_memory
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.training.work import network_bytes
 
-# Of a GPU: workspaces of its libraries, recordings, and gaps between tensors. The context is in use before.
-WORKSPACE = 512 * MIB
+# Of a GPU, for gaps between tensors.
 GAPS = 0.05
 # Of a GPU, for a network of the user's own, whose size is not known.
 UNKNOWN_NETWORK = 0.5
+
+
+def memory_share(comm: Communicator, where: torch.device) -> int:
+    """Return the bytes of memory of a device that a rank may use: its share of a host's, or of the free ones of a GPU.
+
+    Collective.
+    """
+    if where.type != "cuda":
+        return machine_memory() // ranks_on_host(comm)
+    # Measured before any rank stores something there, since all meet in the next line.
+    free = free_gpu_memory(where)
+    return free // ranks_of_same_gpu(comm, where)
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,10 @@ class Memories:
             Features of a row.
         """
         limit = config.states.memory_mib * MIB
-        host = limit or machine_memory() // ranks_on_host(comm)
+        host = limit or memory_share(comm, CPU)
         if where.type != "cuda":
             return cls(None, host, config.states.disk_mib * MIB)
-        # Measured before any rank of the GPU stores states, since all meet in the next line.
-        free, total = free_gpu_memory(where)
-        share = free // ranks_of_same_gpu(comm, where)
+        share, total = memory_share(comm, where), total_gpu_memory(where)
         network = network_bytes(config, sample_shape, width)
         left = int(total * UNKNOWN_NETWORK) if network is None else network + int(GAPS * total)
         room = max(0, share - WORKSPACE - left)

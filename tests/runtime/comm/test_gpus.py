@@ -12,7 +12,7 @@ from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.runtime.comm import gpus
-from rcdp_hpc.runtime.comm.gpus import RankGPU, gpu_of_rank, refuse_shared_gpus, sharing_text
+from rcdp_hpc.runtime.comm.gpus import RankGPU, gpu_of_rank, refuse_shared_gpus, report_shared_gpus, sharing_text
 from rcdp_hpc.runtime.comm.launchers import OpenMPI, Slurm, Torchrun
 from tests.parallel.thread_ranks import on_ranks
 
@@ -101,3 +101,12 @@ def test_a_training_is_refused_before_its_engine_sends_anything(engine, fake_gpu
     on_ranks(2, work)
     assert not started
     assert "NCCL_DEBUG" not in os.environ
+
+
+def test_ranks_that_may_share_a_gpu_are_warned_once(fake_gpus, caplog):
+    fake_gpus("a")
+    on_ranks(3, lambda comm: report_shared_gpus(comm, torch.device("cuda", 0), "evaluate candidates"))
+    (line,) = caplog.messages
+    assert line.startswith("3 ranks share 1 GPU of host n1, take turns while they evaluate candidates, and divide its")
+    on_ranks(3, lambda comm: report_shared_gpus(comm, torch.device("cpu"), "evaluate candidates"))
+    assert len(caplog.messages) == 1

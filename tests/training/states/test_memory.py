@@ -10,9 +10,11 @@ import torch
 from rcdp_hpc.config import load_config
 from rcdp_hpc.runtime.comm.gpus import ranks_of_same_gpu
 from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.runtime.device import WORKSPACE
 from rcdp_hpc.runtime.ram import MIB, machine_memory
+from rcdp_hpc.search.evaluation.limits import agreed_limit, gpu_limit
 from rcdp_hpc.training.states.host_states import HostStates, SideStream
-from rcdp_hpc.training.states.memory import WORKSPACE, Memories
+from rcdp_hpc.training.states.memory import Memories
 from rcdp_hpc.training.work import network_bytes
 from tests.parallel.thread_ranks import on_ranks
 
@@ -27,7 +29,9 @@ def _fake_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda where: 500 * MIB)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda where: 100 * MIB)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda where: "H100")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda where: SimpleNamespace(name="H100", uuid="a"))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda where: SimpleNamespace(name="H100", uuid="a", total_memory=TOTAL)
+    )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
@@ -95,3 +99,14 @@ def test_rows_from_the_host_are_those_of_the_tensor():
 
 def test_on_a_cpu_work_runs_as_it_is():
     assert SideStream(torch.device("cpu")).run(lambda: [torch.ones(1)], iter) == [torch.ones(1)]
+
+
+def test_candidates_divide_the_whole_memory_of_a_gpu():
+    """Whatever other programs use, so that a resumed search refuses the same candidates."""
+    config = load_config("digits")
+    share = (TOTAL - WORKSPACE) // 2
+    assert on_ranks(2, lambda comm: gpu_limit(config, comm, GPU)) == [share, share]
+    assert gpu_limit(load_config("digits", ["search.candidate_memory=7"]), SingleProcess(), GPU) == 7 * MIB
+    # A candidate must also fit into main memory, where its matrices are built.
+    assert agreed_limit(config, SingleProcess(), 0, 0, "cuda:0") == min(TOTAL - WORKSPACE, machine_memory())
+    assert agreed_limit(config, SingleProcess(), 0, 0) == machine_memory()
