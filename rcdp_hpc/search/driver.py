@@ -17,7 +17,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.ram import process_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
-from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.runtime.threads import limit_threads, threads_per_rank
 from rcdp_hpc.search.checks import check_candidate_shape, checked_space
 from rcdp_hpc.search.coordinator import SearchCoordinator
 from rcdp_hpc.search.effective import evaluated_config, report_idle_dimensions, with_effective_space
@@ -100,6 +100,7 @@ def run_search(
                 _evaluate_round(comm, evaluator, coordinator, progress)
         finally:
             journal.close()
+            fitness.close()
     return run_on_root(comm, coordinator.finish if coordinator is not None else _not_on_root)
 
 
@@ -149,9 +150,10 @@ def search(context: StageContext) -> dict[str, Any]:
     data = fitness_rows(shards, config, comm, features)
     memory = agreed_limit(config, comm, data.nbytes, memory_before, device)
     fingerprint = data.fingerprint() if comm.is_root else ""
+    idle_cores = max(0, threads_per_rank(comm) - config.search.threads)
 
     def search_in(settings: Config, folder: Path) -> Best:
-        fitness = agree(comm, lambda: _create_fitness(evaluated_config(settings), data, memory))
+        fitness = agree(comm, lambda: _create_fitness(evaluated_config(settings), data, memory, idle_cores))
         return run_search(settings, comm, fitness, folder, fingerprint=fingerprint)
 
     if config.search.method == "select":
@@ -185,7 +187,7 @@ def _intact_shards(context: StageContext) -> ShardReader:
     return shards
 
 
-def _create_fitness(config: Config, data: FitnessData, memory: int) -> Fitness:
+def _create_fitness(config: Config, data: FitnessData, memory: int, idle_cores: int) -> Fitness:
     from rcdp_hpc.search.evaluation.batch import BatchedFitness
     from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
     from rcdp_hpc.search.evaluation.user_function import FunctionFitness
@@ -193,8 +195,8 @@ def _create_fitness(config: Config, data: FitnessData, memory: int) -> Fitness:
     if config.search.evaluation == "function":
         return FunctionFitness(config, data)
     if config.search.candidates_at_once > 1:
-        return BatchedFitness(config, data, memory)
-    return ReservoirFitness(config, data, memory)
+        return BatchedFitness(config, data, memory, idle_cores)
+    return ReservoirFitness(config, data, memory, idle_cores)
 
 
 def _select(

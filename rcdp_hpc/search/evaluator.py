@@ -229,6 +229,7 @@ class Evaluator:
         rows[:, COLUMNS.index("status")] = PENDING
         reasons: Reasons = []
         self._write_journal(lambda journal: journal.begin(*current))
+        self.fitness.prepare([self.space.named(row) for row in assignment[:, 1:]])
         at_once = self.fitness.candidates_at_once
         for start in range(0, len(assignment), at_once):
             if signals.stop_agreed(self._group):

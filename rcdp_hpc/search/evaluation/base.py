@@ -43,6 +43,14 @@ class Fitness(ABC):
         """Return the evaluations of at most `candidates_at_once` candidates."""
         return [self(values) for values in candidates]
 
+    def prepare(self, candidates: list[Values]) -> None:
+        """Learn which candidates this rank evaluates next, in this order. No result may depend on it."""
+        return
+
+    def close(self) -> None:
+        """Give back what evaluations hold beside memory. Called at the end of a search."""
+        return
+
     def set_group(self, group: Communicator) -> Self:
         """Evaluate the next candidates together with the ranks of a group; return this object.
 

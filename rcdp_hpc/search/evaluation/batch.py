@@ -32,7 +32,7 @@ from rcdp_hpc.search.evaluation.batched_left_out import BatchedRows
 from rcdp_hpc.search.evaluation.batched_matrices import BatchedMatrices
 from rcdp_hpc.search.evaluation.batched_ridge import BatchedReadouts, BatchedSums, best_scores, errors_and_accuracies
 from rcdp_hpc.search.evaluation.candidate import Evaluation, score
-from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness, states_device
 from rcdp_hpc.search.evaluation.rank_group import attempt, row_blocks
 from rcdp_hpc.search.evaluation.ridge import ErrorAccuracy, uses_left_out
 from rcdp_hpc.search.evaluation.rows import FitnessData
@@ -56,6 +56,8 @@ class BatchedFitness(Fitness):
     memory : int, optional
         Most bytes of main memory that all candidates of a batch may need by estimate; unlimited by default. On a GPU
         only a candidate that is evaluated alone needs main memory.
+    idle_cores : int
+        As in `ReservoirFitness`.
     together : bool, optional
         Whether calls may join candidates for which a CPU rounds in another way; default: unless the device is a CPU.
         They include spectral radii by `rcdp_hpc.reservoir.gelfand`.
@@ -68,20 +70,34 @@ class BatchedFitness(Fitness):
     """
 
     def __init__(
-        self, config: Config, data: FitnessData, memory: int = sys.maxsize, together: bool | None = None
+        self,
+        config: Config,
+        data: FitnessData,
+        memory: int = sys.maxsize,
+        idle_cores: int = 0,
+        together: bool | None = None,
     ) -> None:
         self.candidates_at_once = config.search.candidates_at_once
         unequal = any(data.samples(part)[1] is not None for part in ("train", "val"))
         check_lengths(config, unequal)
         self.config = config
         self.together = together
-        self.single = ReservoirFitness(config, data, memory)
-        if self.single.device == "cpu":
-            self.single.memory = memory // self.candidates_at_once
+        if states_device(config) == "cpu":
+            self.single = ReservoirFitness(config, data, memory // self.candidates_at_once, idle_cores)
+        else:
+            self.single = ReservoirFitness(config, data, memory)
         self.like = _reservoir(config.reservoir, data, self.single.device)
         check_stacked(self.like)
         self._matrices: BatchedMatrices | None = None
         self._rows: DeviceRows | None = None
+
+    def prepare(self, candidates: list[Values]) -> None:
+        """Let spectral radii of these candidates be computed ahead, unless the device computes them."""
+        self.single.prepare(candidates)
+
+    def close(self) -> None:
+        """End the processes that compute spectral radii."""
+        self.single.close()
 
     def set_share(self, share: float) -> BatchedFitness:
         """Evaluate the next candidates on the first rows, this share of all; return this object."""

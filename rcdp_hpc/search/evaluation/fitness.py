@@ -26,6 +26,7 @@ from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
 from rcdp_hpc.search.evaluation.limits import Clock, estimated_bytes, refuse_too_large, time_limit
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
+from rcdp_hpc.search.evaluation.radii_ahead import RadiiAhead
 from rcdp_hpc.search.evaluation.rank_group import (
     add_in_turn,
     partition,
@@ -53,6 +54,9 @@ from rcdp_hpc.search.space import Values, with_values
 PARTS: tuple[Part, Part] = ("train", "val")
 Source = Reservoir | IdentitySource
 T = TypeVar("T")
+# Most processes that compute radii ahead. The rest of a candidate takes a core longer than its radius, and a GPU a
+# fraction of that.
+AHEAD_OF_CPU, AHEAD_OF_GPU = 2, 8
 
 
 class ReservoirFitness(Fitness):
@@ -76,6 +80,8 @@ class ReservoirFitness(Fitness):
         The rows that candidates are fitted to and evaluated on.
     memory : int, optional
         Most bytes that a candidate may need by estimate; unlimited by default.
+    idle_cores : int
+        Cores on which spectral radii of the next candidates are computed ahead.
 
     Raises
     ------
@@ -86,14 +92,14 @@ class ReservoirFitness(Fitness):
 
     uses_groups = True
 
-    def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
+    def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize, idle_cores: int = 0) -> None:
         self.config = config
         self.data = data
         self.memory = memory
         self.device = states_device(config)
         self.rows = data  # the rows that the next candidates are evaluated on
         self.group: Communicator = SingleProcess()
-        self.cache = MatrixCache()
+        self.cache = MatrixCache(ahead=_radii_ahead(config, self.device, idle_cores))
         self.steps = self._shape(config)[0]
         self._check_lengths()
         # Seconds of the work that a group divides, summed over its ranks, and of all work of a single rank.
@@ -109,6 +115,16 @@ class ReservoirFitness(Fitness):
         """Evaluate the next candidates on the first rows, this share of all; return this object."""
         self.rows = self.data.first(share) if share < 1 else self.data
         return self
+
+    def prepare(self, candidates: list[Values]) -> None:
+        """Let spectral radii of these candidates be computed ahead, except for the first one, which is needed now."""
+        if self.cache.ahead is not None:
+            self.cache.prepare(with_values(self.config, values).reservoir for values in candidates[1:])
+
+    def close(self) -> None:
+        """End the processes that compute spectral radii."""
+        if self.cache.ahead is not None:
+            self.cache.ahead.close()
 
     @property
     def parallel_share(self) -> float:
@@ -390,6 +406,15 @@ def assembled_states(
     if synthetic is not None:
         states[~is_original] = synthetic
     return states
+
+
+def _radii_ahead(config: Config, device: str, idle_cores: int) -> RadiiAhead | None:
+    """Return what computes radii ahead; None without idle cores, or if candidates need none that are expensive."""
+    reservoir = config.reservoir
+    needed = reservoir.kind == "random" and reservoir.is_plain and reservoir.scaling == "spectral_radius"
+    if idle_cores < 1 or not needed:
+        return None
+    return RadiiAhead(min(idle_cores, AHEAD_OF_CPU if device == "cpu" else AHEAD_OF_GPU))
 
 
 def states_device(config: Config) -> str:

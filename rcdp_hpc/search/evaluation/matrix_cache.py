@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import scipy.sparse
 
@@ -16,6 +18,11 @@ from rcdp_hpc.reservoir.connection import (
 from rcdp_hpc.reservoir.shared_draws import LARGEST_KEPT, SharedDraws
 from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 
+if TYPE_CHECKING:
+    from rcdp_hpc.search.evaluation.radii_ahead import RadiiAhead
+
+# Seed, nodes and number of connections.
+Key = tuple[int, int, int]
 CACHE_BYTES = 128 * 2**20
 
 
@@ -29,6 +36,8 @@ class MatrixCache:
     ----------
     max_bytes : int
         Most memory of the cached matrices; the least recently used is removed first.
+    ahead : RadiiAhead, optional
+        Computes radii ahead.
 
     Attributes
     ----------
@@ -36,11 +45,12 @@ class MatrixCache:
         Number of matrices taken from the cache.
     """
 
-    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, max_bytes: int = CACHE_BYTES, ahead: RadiiAhead | None = None) -> None:
         self.max_bytes = max_bytes
+        self.ahead = ahead
         self.reused = 0
         self._draws: SharedDraws | None = None
-        self._cached: OrderedDict[tuple[int, int, int], tuple[scipy.sparse.csr_array, float | None]] = OrderedDict()
+        self._cached: OrderedDict[Key, tuple[scipy.sparse.csr_array, float | None]] = OrderedDict()
 
     def matrices(self, settings: ReservoirSection, features: int) -> ReservoirMatrices:
         """Return all matrices of a reservoir; parameters and errors as `reservoir_matrices`."""
@@ -64,16 +74,23 @@ class MatrixCache:
         CandidateError
             If there are no connections.
         """
-        key = (settings.seed, settings.nodes, round(settings.density * settings.nodes**2))
+        key = key_of(settings)
         raw, radius = self._cached.get(key, (None, None))
         if raw is None:
             raw = self._drawn(settings, key[2])
         else:
             self.reused += 1
         if settings.scaling == "spectral_radius" and radius is None:
-            radius = spectral_radius(raw)
+            radius = self.ahead.radius(key) if self.ahead else None
+            radius = spectral_radius(raw) if radius is None else radius
         self._store(key, raw, radius)
         return raw, radius
+
+    def prepare(self, candidates: Iterable[ReservoirSection]) -> None:
+        """Let radii of candidates that are evaluated in this order be computed ahead."""
+        if self.ahead is not None:
+            scaled = (key_of(one) for one in candidates if one.scaling == "spectral_radius" and one.is_plain)
+            self.ahead.ask(key for key in scaled if key[2] and self._cached.get(key, (None, None))[1] is None)
 
     def _drawn(self, settings: ReservoirSection, count: int) -> scipy.sparse.csr_array:
         drawn = None
@@ -100,6 +117,11 @@ class MatrixCache:
         self._cached.move_to_end(key)
         while len(self._cached) > 1 and sum(_bytes(matrix) for matrix, _ in self._cached.values()) > self.max_bytes:
             self._cached.popitem(last=False)
+
+
+def key_of(settings: ReservoirSection) -> Key:
+    """Return what mask and unscaled weights of a random reservoir depend on."""
+    return settings.seed, settings.nodes, round(settings.density * settings.nodes**2)
 
 
 def _bytes(matrix: scipy.sparse.csr_array) -> int:
