@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
+from math import isfinite
 
 import numpy as np
 import torch
@@ -63,14 +65,32 @@ def validate(
         Number of classes.
     """
     network.eval()
-    sums = ValidationSums(0.0, 0.0, np.zeros((classes, classes), np.int64))
+    losses, weights, found = [], [], []
     with torch.no_grad():
-        for numbers in torch.arange(len(rows), device=rows.device).split(EVALUATION_ROWS):
+        blocks = torch.arange(len(rows), device=rows.device).split(EVALUATION_ROWS)
+        for numbers in blocks:
             states, labels = rows.batch(numbers)
             values = scores(states)
-            sums.loss_sum += objective.sum(values, labels).item()
-            sums.weight += float(objective.weights(labels).sum())
-            sums.confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
-            if not (sums.fault or np.isfinite(sums.loss_sum)):
-                sums.fault = first_in_forward(network, states, partial(scores, states))
-    return sums
+            losses.append(objective.sum(values, labels).double())
+            weights.append(objective.weights(labels).sum())
+            found.append(values.argmax(1))
+        # Read once, so that a GPU does not wait for the host between blocks.
+        loss_sums, weight_sums = map(list, map(accumulate, torch.stack([*losses, *weights]).view(2, -1).tolist()))
+        confusion = confusion_matrix(rows.labels.cpu().numpy(), torch.cat(found).cpu().numpy(), classes)
+        broken = [numbers for numbers, loss in zip(blocks, loss_sums, strict=True) if not isfinite(loss)]
+        fault = _first_fault(network, scores, rows, broken)
+    return ValidationSums(loss_sums[-1], weight_sums[-1], confusion, fault)
+
+
+def _first_fault(
+    network: nn.Module,
+    scores: Callable[[torch.Tensor], torch.Tensor],
+    rows: CachedStates,
+    blocks: Sequence[torch.Tensor],
+) -> Finding | None:
+    """Return the first layer of the network with a value that is not finite, in the first of the blocks with one."""
+    for numbers in blocks:
+        states, _ = rows.batch(numbers)
+        if fault := first_in_forward(network, states, partial(scores, states)):
+            return fault
+    return None

@@ -6,15 +6,17 @@ import logging
 
 import pytest
 import torch
-from recorded_step import NoReadBacks
+from recorded_step import CallRecorder, NoReadBacks
 from tiny_training import EVERYTHING, EXTRACTED, GATED, poisoned, run, through_a_file, trainer
 
 from rcdp_hpc.parallel.local_sgd import LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.training import graph
 from rcdp_hpc.training.launched_steps import LaunchedSteps
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.divergence import DivergedError
 from rcdp_hpc.training.optim import loss_scale
+from rcdp_hpc.training.recorded_steps import record_steps
 
 # Everything that a step masks: moments, moving average, running statistics, penalties, clipping.
 MASKED = {
@@ -95,6 +97,21 @@ def test_a_loss_scale_grows_and_falls_at_the_same_steps(monkeypatch):
     assert all(lowered == factors[0] for lowered in factors)
     assert len({(epoch, step) for epoch, step, _ in factors[0]}) > 3
     assert {factor for _, _, factor in factors[0]} >= {1.0, loss_scale.FIRST_FACTOR}
+
+
+@pytest.mark.parametrize("keys", [{"optimizer__kind": "muon", **MASKED}, IMAGES], ids=["muon", "images"])
+def test_recorded_steps_return_to_a_step_that_is_not_finite(keys, monkeypatch):
+    monkeypatch.setattr(graph, "WARM_UPS", 1)
+    results = []
+    for recorder in (None, CallRecorder()):
+        one = poisoned((17, 40), training__on_nan="skip", **keys)
+        one.stepper.rate_on_device = True
+        if recorder:
+            record_steps(one.config, one.stepper, recorder)
+        results.append(outcome(one))
+    assert recorder.repeats > one.steps
+    assert results[0] == results[1]
+    assert any(entry["skipped_steps"] for entry, _ in results[0][1])
 
 
 @pytest.mark.parametrize(
