@@ -205,6 +205,23 @@ def _gloo(comm: Communicator) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _recorded(comm: Communicator, warm_ups: int) -> Iterator[None]:
+    """Take steps as on a GPU: after this number of them from recordings, here of torch calls."""
+    from recorded_step import CallRecorder
+
+    from rcdp_hpc.training import graph, loop, recorded_steps
+
+    recorder = CallRecorder()
+    with (
+        mock.patch.object(loop, "wants_recordings", return_value=True),
+        mock.patch.object(recorded_steps, "CudaGraphs", return_value=recorder),
+        mock.patch.object(graph, "WARM_UPS", warm_ups),
+    ):
+        yield
+    assert (recorder.repeats > recorder.warm_ups) == (warm_ups < 10), vars(recorder)
+
+
 def flip(path: Path) -> None:
     """Change one byte in the middle of a file."""
     content = bytearray(path.read_bytes())
@@ -235,6 +252,7 @@ FAULTS = {
     "none": _none,
     "stopped": _stopped,
     "nan": _nan,
+    "recorded": _recorded,
     "rates": _rates,
 }
 

@@ -35,6 +35,8 @@ def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = N
     if obstacle:
         log.info("steps are not recorded as CUDA graphs (training.graph): %s", obstacle)
         return
+    pieces = ", in two pieces around the sum of the gradients" if stepper.parallel.sums_over_ranks else ""
+    log.info("steps are repeated from recordings (training.graph)%s", pieces)
     stepper.rate_on_device = True
     stepper.run = RecordedSteps(stepper, recorder or CudaGraphs(stepper.train.device)).take
 

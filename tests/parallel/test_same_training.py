@@ -62,6 +62,10 @@ TWO_RANKS = {
 }
 
 
+# Steps in two pieces around the sum of the gradients; rows move to other memory after each epoch.
+PIECES = (*SMALL, "readout.kind=lstm", "partition.reshuffle_every=1", "training.epochs=2", "training.batch=48")
+
+
 def batched(settings: tuple[str, ...], ranks: int) -> tuple[str, ...]:
     """Return the settings with the batch of a rank instead of that over all ranks."""
     (total,) = [int(value.partition("=")[2]) for value in settings if value.startswith("training.batch=")] or [48]
@@ -110,6 +114,8 @@ def _add_two_ranks(add: Callable[..., None]) -> None:
         settings = batched((*SMALL, *LIKE_ONE[case][0]), 2)
         add(f"{case}, resumed", settings, fault=("stopped", 1, 0, 13))
         add(f"{case}, resumed", settings)
+    add("recorded", PIECES, fault=("recorded", 2))
+    add("not recorded", PIECES, fault=("recorded", 1000))
     measured = batched((*SMALL, "partition.load_balance=measured"), 2)
     add("measured", (*measured, "training.epochs=2"), fault=("rates", 100.0, 300.0))
     # The second job measures for real, and must not use it.
@@ -283,6 +289,14 @@ def test_compressed_gradients_change_results_little(engine, trained):
     halved, full = (curve(ended(trained(2, engine) / case)) for case in ("fp16", "plain"))
     np.testing.assert_allclose(halved, full, atol=0.03)
     assert not np.array_equal(halved, full)
+
+
+@on_both_engines
+def test_recorded_steps_of_two_ranks_give_the_bits_of_steps_as_they_are(engine, trained):
+    recorded, plain = trained(2, engine) / "recorded", trained(2, engine) / "not recorded"
+    assert_same_bits(recorded, plain)
+    assert "cannot be recorded" not in messages(recorded)
+    assert "in two pieces around the sum of the gradients" in messages(recorded)
 
 
 def checkpoint(out: Path) -> dict:
