@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 
 from rcdp_hpc.config import AugmentSection
@@ -13,6 +16,8 @@ LAYER = 1_000_000
 NUMBERS = 5
 # Those up to the one that decides which images are mirrored.
 MIRROR_NUMBERS = 3
+# Codes of pixels from here on are not visible (`_Tables`); positions are below half of it.
+UNSEEN = 1 << 41
 
 
 def augment_draws(settings: AugmentSection) -> list[Draw]:
@@ -43,25 +48,73 @@ def augment(images: torch.Tensor, settings: AugmentSection, rng: SampleRng) -> t
     -------
     torch.Tensor, shape as `images`
     """
-    rows, height, width = images.shape[:3]
+    height, width = images.shape[1:3]
+    tables = _tables(settings.crop, settings.edges == "reflect", settings.cutout, height, width, images.device)
     numbers = rng.uniform(NUMBERS, LAYER)
-    down = _integers(numbers[:, 0], 2 * settings.crop + 1) - settings.crop
-    across = _integers(numbers[:, 1], 2 * settings.crop + 1) - settings.crop
-    y = torch.arange(height, device=images.device) + down[:, None]
-    x = torch.arange(width, device=images.device) + across[:, None]
+    down, across, _, square_y, square_x = (numbers * tables.counts).long().unbind(1)
     if settings.flip:
-        x = torch.where(_is_mirrored(settings, rng, numbers[:, 2])[:, None], x.flip(1), x)
-    if settings.edges == "reflect":
-        y, x = _reflected(y, height), _reflected(x, width)
-    visible = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+        across = torch.add(across, _is_mirrored(settings, rng, numbers[:, MIRROR_NUMBERS - 1]), alpha=len(tables.y))
+    y, x = tables.y[down], tables.x[across]
     if settings.cutout:
-        visible = visible & ~(
-            _in_square(_integers(numbers[:, 3], height), settings.cutout, height)[:, :, None]
-            & _in_square(_integers(numbers[:, 4], width), settings.cutout, width)[:, None, :]
+        y, x = y + tables.square_y[square_y], x + tables.square_x[square_x]
+    codes = (y[:, :, None] + x[:, None, :]).flatten(1)
+    pixels = images.flatten(1, 2)
+    form = (*codes.shape, *(1,) * (pixels.ndim - 2))
+    is_hiding = settings.cutout or settings.edges != "reflect"
+    positions = codes & (UNSEEN // 2 - 1) if is_hiding else codes
+    moved = pixels.gather(1, positions.view(form).expand_as(pixels)).view(images.shape)
+    return moved * (codes < UNSEEN).view(*images.shape[:3], *form[2:]) if is_hiding else moved
+
+
+class _Tables(NamedTuple):
+    """What the random integers of an image stand for, so that each is one look-up.
+
+    The codes of both axes are added. The first bits of a code are the position of a pixel; the others are `UNSEEN` or
+    more if the pixel is beyond an edge, or within the square on both axes.
+
+    Attributes
+    ----------
+    counts : torch.Tensor, shape (NUMBERS,), float32
+        The integer of a number is that number times its count, rounded down.
+    y : torch.Tensor, shape (shifts, height), int64
+        Codes of the rows of an image that is shifted down.
+    x : torch.Tensor, shape (2 * shifts, width), int64
+        Codes of its columns, those of mirrored images in the second half.
+    square_y : torch.Tensor, shape (height, height), int64
+        Codes of the rows within the square whose centre is a row.
+    square_x : torch.Tensor, shape (width, width), int64
+        The same for columns.
+    """
+
+    counts: torch.Tensor
+    y: torch.Tensor
+    x: torch.Tensor
+    square_y: torch.Tensor
+    square_x: torch.Tensor
+
+
+@lru_cache(maxsize=8)
+def _tables(crop: int, reflects: bool, cutout: int, height: int, width: int, device: torch.device) -> _Tables:
+    shifts = torch.arange(-crop, crop + 1)[:, None]
+    x = torch.arange(width) + shifts
+    codes = [
+        _codes(positions, length, stride, reflects)
+        for positions, length, stride in (
+            (torch.arange(height) + shifts, height, width),
+            (torch.cat([x, x.flip(1)]), width, 1),
         )
-    row = torch.arange(rows, device=images.device)[:, None, None]
-    moved = images[row, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
-    return moved * visible.view(*visible.shape, *(1,) * (images.ndim - 3))
+    ]
+    squares = [_in_square(torch.arange(length), cutout, length) * (UNSEEN // 2) for length in (height, width)]
+    counts = torch.tensor([2 * crop + 1, 2 * crop + 1, 1, height, width], dtype=torch.float32)
+    return _Tables(*(table.to(device) for table in (counts, *codes, *squares)))
+
+
+def _codes(positions: torch.Tensor, length: int, stride: int, reflects: bool) -> torch.Tensor:
+    """Return the codes of positions on an axis, of which some are beyond its edges."""
+    if reflects:
+        return _reflected(positions, length) * stride
+    inside = positions.clamp(0, length - 1)
+    return inside * stride + (positions != inside) * UNSEEN
 
 
 def views_of(images: torch.Tensor, settings: AugmentSection) -> list[tuple[float, torch.Tensor]]:
@@ -107,11 +160,6 @@ def _reflected(positions: torch.Tensor, length: int) -> torch.Tensor:
 def mirrored(images: torch.Tensor) -> torch.Tensor:
     """Return images (rows, height, width, ...) mirrored from left to right."""
     return images.flip(2)
-
-
-def _integers(numbers: torch.Tensor, count: int) -> torch.Tensor:
-    """Return integers 0 .. count - 1 from numbers in [0, 1)."""
-    return (numbers * count).long()
 
 
 def _in_square(centre: torch.Tensor, side: int, length: int) -> torch.Tensor:
