@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rcdp_hpc.reservoir.frozen_casts import FrozenCasts, product_dtype
+
 # Added to each eigenvalue, so that axes along which patches hardly vary do not become noise.
 LEAST_VARIANCE = 5e-4
 
@@ -37,10 +39,12 @@ class PatchWhitening(nn.Module):
         self.width = depth * side * side
         self.activation = ACTIVATIONS[activation]
         self.register_buffer("kernels", torch.zeros(2 * self.width, depth, side, side))
+        self._casts = FrozenCasts()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the map (rows, 2 * depth * k * k, height - k + 1, width - k + 1) of x (rows, depth, height, width)."""
-        return self.activation(functional.conv2d(x, self.kernels))
+        kernels = self._casts.of("kernels", self.kernels, product_dtype(self.kernels))
+        return self.activation(functional.conv2d(x, kernels))
 
     def no_moments(self) -> torch.Tensor:
         """Return the moments of no images, all zeros, on the device of the kernels."""
