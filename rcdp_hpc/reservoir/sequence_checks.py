@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError, InputError
@@ -63,30 +64,31 @@ class CollectedChecks(Generic[BlockT]):
 _collected: ContextVar[list[Tensor] | None] = ContextVar("_collected", default=None)
 
 
-def checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:
-    """Return the lengths of sequences as a tensor on their device, after a check.
+def checked_lengths(lengths: ArrayLike, sequences: int, steps: int) -> NDArray[np.int64]:
+    """Return the lengths of sequences, on the host, after a check.
 
     Parameters
     ----------
-    lengths : array of int, shape (batch,)
-    u : torch.Tensor, shape (batch, steps, features)
+    lengths : array of int, shape (sequences,)
+        Array or tensor.
+    sequences, steps : int
+        Number of sequences, and steps of the longest one.
 
     Returns
     -------
-    torch.Tensor, shape (batch,), int64
+    numpy.ndarray, shape (sequences,), int64
 
     Raises
     ------
     InputError
         If there is not one length per sequence, or a length is not between 1 and the number of steps.
     """
-    checked = torch.as_tensor(lengths).to(u.device, torch.int64)
-    if checked.shape != (len(u),):
-        raise InputError(f"lengths of shape {tuple(checked.shape)}: expected one for each of {len(u)} sequences")
-    wrong = ((checked < 1) | (checked > u.shape[1])).nonzero()
+    checked = (lengths.cpu().numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)).astype(np.int64)
+    if checked.shape != (sequences,):
+        raise InputError(f"lengths of shape {checked.shape}: expected one for each of {sequences} sequences")
+    wrong = np.flatnonzero((checked < 1) | (checked > steps))
     if len(wrong):
-        row = int(wrong[0])
-        raise InputError(f"row {row} has length {int(checked[row])}: expected 1 to {u.shape[1]}, the number of steps")
+        raise InputError(f"row {wrong[0]} has length {checked[wrong[0]]}: expected 1 to {steps}, the number of steps")
     return checked
 
 

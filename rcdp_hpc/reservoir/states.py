@@ -1,14 +1,14 @@
 """The state engine: leaky reservoir states of many samples at once (eq. 9), in torch.
 
-`rcdp_hpc.reservoir.kernels` compute the steps. `rcdp_hpc.reservoir.reductions` compute the features while the steps are
-computed, so that the states of all steps never exist together. Nothing is differentiated here;
-`rcdp_hpc.reservoir.gradient` is the path for gradients.
+`rcdp_hpc.reservoir.sequence_run` drives the reservoirs over a block of sequences, `rcdp_hpc.reservoir.block_graph`
+records that on GPUs. Nothing is differentiated here; `rcdp_hpc.reservoir.gradient` is the path for gradients.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,18 @@ from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.reservoir.block_graph import BlockGraph, cuda_recorder
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
-from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, prepared_features
 from rcdp_hpc.reservoir.kernels import Kernel, kernel_class, make_kernel
 from rcdp_hpc.reservoir.kernels.diagonal import DiagonalKernel
 from rcdp_hpc.reservoir.matrix_files import read_matrices
-from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.random_streams import Part
-from rcdp_hpc.reservoir.reductions import JoinedReductions, feature_shape
-from rcdp_hpc.reservoir.scans import Scan, scans_of
-from rcdp_hpc.reservoir.sequence_checks import blanked, check_input, check_states, checked_lengths
+from rcdp_hpc.reservoir.reductions import feature_shape
+from rcdp_hpc.reservoir.scans import scans_of
+from rcdp_hpc.reservoir.sequence_checks import CollectedChecks, check_input, check_states, checked_lengths
+from rcdp_hpc.reservoir.sequence_run import SequenceRun
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.runtime.ram import is_out_of_memory
@@ -138,6 +138,8 @@ class Reservoir:
             [self._kernel(layer, leaks) for layer, leaks in zip(layers, rates, strict=True)]
             for layers, rates in zip(self.matrices, self.rates, strict=True)
         ]
+        self._run = SequenceRun(settings, self.scans, self._kernels, self.values, self.dtype)
+        self._graph = BlockGraph(cuda_recorder(self.device) if self._run.recordable else None)
         self._advise()
 
     def _draw_all(self) -> list[list[ReservoirMatrices]]:
@@ -221,17 +223,18 @@ class Reservoir:
         InputError
             If the shape of `u` does not fit, or a sequence has fewer steps than states to keep.
         CandidateError
-            If a value of `u` or a state is not finite. The message names the first such row.
+            If a value of `u` or a state is not finite. The message names the first such row. Within
+            `rcdp_hpc.reservoir.sequence_checks.CollectedChecks.collecting` it is not raised.
         """
         u = torch.as_tensor(u, device=self.device)
         if u.ndim != 3 or u.shape[2] != self.features:
             raise InputError(f"sequences of shape {tuple(u.shape)}: expected (batch, steps, {self.features})")
-        checked = None if lengths is None else checked_lengths(lengths, u)
-        if checked is not None and bool((checked == u.shape[1]).all()):
+        checked = None if lengths is None else checked_lengths(lengths, *u.shape[:2])
+        if checked is not None and (checked == u.shape[1]).all():
             checked = None
         if "all" in self.settings.reduction and u.shape[1] > self.values:
             raise InputError(f"sequences of {u.shape[1]} steps: expected at most {self.values} (reduction = 'all')")
-        check_input(u, checked)
+        check_input(u, None if checked is None else torch.from_numpy(checked).to(self.device))
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
         largest = min(kernel.most_rows for kernels in self._kernels for kernel in kernels)
@@ -267,15 +270,19 @@ class Reservoir:
         steps = None if lengths is None else self.sequencer.lengths(lengths)
         return self.states(self.sequencer.sequences(x), out, steps, noisy)
 
-    def _fill(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
+    def _fill(self, u: Tensor, out: Tensor, lengths: NDArray[np.int64] | None, noisy: bool) -> None:
         """Compute the rows, in halves if they do not fit into the device's memory."""
         try:
-            self._compute_rows(u, out, lengths, noisy)
+            if lengths is None:
+                self._graph.run(partial(self._run.compute, noisy=noisy), u, out, noisy)
+            else:
+                self._run.compute(u, out, lengths, noisy)
             return
         except (RuntimeError, MemoryError) as error:
             if len(u) < 2 or not is_out_of_memory(error):
                 raise
         # Outside the except block: the traceback would keep the buffers that did not fit.
+        self._graph.release()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(u) // 2
@@ -287,63 +294,6 @@ class Reservoir:
         )
         for rows in (slice(0, half), slice(half, len(u))):
             self._fill(u[rows], out[rows], None if lengths is None else lengths[rows], noisy)
-
-    def _compute_rows(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
-        steps = u.shape[1]
-        noise = SampleNoise(blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
-        u = prepare_inputs(self.settings, u, lengths)
-        if lengths is None:
-            check_length(self.settings, steps)
-            self._run(u, out, None, noise)
-            return
-        # Longest first, so that the sequences still running are always the first ones.
-        order = torch.argsort(lengths, descending=True, stable=True)
-        ordered = torch.empty_like(out)
-        if noise is not None:
-            noise.reorder(order)
-        self._run(u[order], ordered, lengths[order], noise)
-        out[order] = ordered
-
-    def _run(self, u: Tensor, out: Tensor, lengths: Tensor | None, noise: SampleNoise | None) -> None:
-        """Run every reservoir over the sequences, longest first if they have lengths."""
-        blocks = out.view(len(u), len(self.scans), self.directions, self.settings.layers, self.values, self.nodes)
-        for number, (scan, kernels) in enumerate(zip(self.scans, self._kernels, strict=True)):
-            for direction in range(self.directions):
-                # Steps first and in the kernel's number format: each step then reads contiguous memory.
-                inputs = scan.read(u, lengths, turned=bool(direction)).transpose(0, 1)
-                inputs = inputs.to(self.dtype).contiguous()
-                self._run_scan(scan, kernels, inputs, blocks[:, number, direction], lengths, noise, number)
-
-    def _run_scan(
-        self,
-        scan: Scan,
-        kernels: list[Kernel],
-        u: Tensor,
-        out: Tensor,
-        lengths: Tensor | None,
-        noise: SampleNoise | None,
-        number: int,
-    ) -> None:
-        listed = None if lengths is None else lengths.tolist()
-        steps = len(u) if listed is None else listed[0]
-        reductions = [JoinedReductions(self.settings, out[:, layer], steps, listed) for layer in range(len(kernels))]
-        for kernel in kernels:
-            kernel.begin(len(out))
-        rows = len(out)
-        for step in range(steps):
-            while listed is not None and listed[rows - 1] <= step:
-                rows -= 1
-            inputs = scan.at(u, step, rows)
-            for layer, (kernel, reduction) in enumerate(zip(kernels, reductions, strict=True)):
-                drawn = None
-                if noise is not None:
-                    part = number * self.settings.layers + layer
-                    drawn = noise.normal(step, part, self.nodes, rows) * self.settings.noise
-                state = kernel.step(inputs, drawn)
-                reduction.take(step, state, rows)
-                inputs = [state[:rows]]
-        for reduction in reductions:
-            reduction.finish()
 
     def compute(
         self,
@@ -388,18 +338,26 @@ class Reservoir:
             check_length(self.settings, steps)
         if out is None:
             out = torch.empty(rows, self.width, dtype=self.dtype, device=self.device)
+        checks: CollectedChecks[int] = CollectedChecks(self.device)
         for start in range(0, rows, self.batch_rows):
             stop = min(start + self.batch_rows, rows)
-            block = torch.as_tensor(x[start:stop], device=self.device)
-            steps_of_block = None if lengths is None else np.asarray(lengths)[start:stop]
-            try:
-                self.drive(block, steps_of_block, out[start:stop])
-            except CandidateError as error:
-                block_start = f"rows from {start}: " if start else ""
-                raise CandidateError(f"{block_start}{error}") from None
+            with checks.collecting(start):
+                self._compute_block(x, lengths, out, start)
             if advance is not None:
                 advance(stop - start)
+        for start in checks.suspects():
+            self._compute_block(x, lengths, out, start)
         return out
+
+    def _compute_block(self, x: Any, lengths: ArrayLike | None, out: Tensor, start: int) -> None:
+        """Compute the block of `compute` that begins at a row; errors name this row."""
+        rows = slice(start, start + self.batch_rows)
+        block = torch.as_tensor(x[rows], device=self.device)
+        try:
+            self.drive(block, None if lengths is None else np.asarray(lengths)[rows], out[rows])
+        except CandidateError as error:
+            block_start = f"rows from {start}: " if start else ""
+            raise CandidateError(f"{block_start}{error}") from None
 
 
 def _part(scan: int, layer: int) -> Part:

@@ -9,8 +9,9 @@ from reservoir.reference import expected
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir import states as engine
 from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
+from rcdp_hpc.reservoir.noise import SampleNoise
+from rcdp_hpc.reservoir.sequence_run import SequenceRun
 from rcdp_hpc.reservoir.states import Reservoir
 
 # Largest difference from float64 per layer, over 12 steps at spectral radius 0.9, states within [-1, 1].
@@ -139,7 +140,7 @@ def test_noise_belongs_to_the_sample(rng):
     alone = reservoir.states(u[3:5], noisy=True)
     np.testing.assert_allclose(alone.numpy(), noisy[3:5].numpy(), atol=1e-6)
     assert not torch.equal(noisy[0], reservoir.states(u[[0]] + 0.001, noisy=True)[0])
-    flat = engine.SampleNoise(torch.rand(200, 3, 2), 1).normal(0, 0, 500, 200)
+    flat = SampleNoise(torch.rand(200, 3, 2), 1).normal(0, 0, 500, 200)
     assert abs(float(flat.mean())) < 0.01
     assert float(flat.std()) == pytest.approx(1, abs=0.01)
 
@@ -191,19 +192,20 @@ def test_out_of_memory_halves_the_batch_and_is_logged_once(caplog, monkeypatch, 
     monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     reservoir = Reservoir(section(), 6)
     u = rng.random((8, 5, 6), dtype=np.float32)
-    whole, run = reservoir.states(u), Reservoir._run
+    whole, compute = reservoir.states(u), SequenceRun.compute
 
-    def small(self, part, *others):
+    def small(self, part, *others, **options):
         if len(part) > 3:
             raise error
-        run(self, part, *others)
+        compute(self, part, *others, **options)
 
-    monkeypatch.setattr(Reservoir, "_run", small)
+    monkeypatch.setattr(SequenceRun, "compute", small)
     for _ in range(2):
         np.testing.assert_allclose(reservoir.states(u).numpy(), whole.numpy(), atol=1e-6)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1, messages
     assert "cpu: the states of 8 samples do not fit into memory: continuing with 4 at a time" in messages[0]
-    monkeypatch.setattr(Reservoir, "_run", lambda *others: (_ for _ in ()).throw(RuntimeError("something else")))
+    something = RuntimeError("something else")
+    monkeypatch.setattr(SequenceRun, "compute", lambda *others, **options: (_ for _ in ()).throw(something))
     with pytest.raises(RuntimeError, match="something else"):
         reservoir.states(u)

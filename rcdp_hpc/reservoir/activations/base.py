@@ -21,10 +21,14 @@ class Activation(ABC):
     onednn : str
         Name under which oneDNN includes f in a matrix product ("none" for f(x) = x). Empty: the kernel ``fused-bf16``
         computes f after the product.
+    native : bool
+        Whether `apply_` is one operation of torch, or none: it takes tensors of any strides, and numbers of 16 bits,
+        which it computes with in float32 and rounds once. Otherwise `apply_` gets contiguous float32 tensors.
     """
 
     bound: float | None = None
     onednn: str = ""
+    native: bool = False
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ class Identity(Activation):
     """f(x) = x: a linear reservoir."""
 
     onednn = "none"
+    native = True
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `x` itself."""

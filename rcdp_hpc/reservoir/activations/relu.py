@@ -12,6 +12,7 @@ class Relu(Activation):
     """f(x) = max(0, x)."""
 
     onednn = "relu"
+    native = True
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x)."""

@@ -13,6 +13,7 @@ class Sigmoid(Activation):
 
     bound = 1.0
     onednn = "sigmoid"
+    native = True
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x)."""

@@ -13,6 +13,7 @@ class Tanh(Activation):
 
     bound = 1.0
     onednn = "tanh"
+    native = True
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x)."""

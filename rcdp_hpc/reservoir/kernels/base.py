@@ -59,11 +59,15 @@ class Kernel(ABC):
         Whether a = 1 for all neurons, so that a state is the value of f.
     most_rows : int
         Blocks of more samples are slower.
+    recordable : bool
+        Class attribute: whether a block can be recorded and replayed with other values, since all that happens in it
+        are operations of torch on the device (`rcdp_hpc.reservoir.block_graph`).
     """
 
     dtype: torch.dtype
     dense_weights: bool = True
     measured_nodes: int = 1000
+    recordable: bool = False
 
     def __init__(
         self,
@@ -103,9 +107,31 @@ class Kernel(ABC):
     def begin(self, batch: int) -> None:
         """Allocate the buffers of a block of `batch` samples and set s_0 = 0."""
 
+    def begin_sequences(self, u: Tensor, window: int) -> bool:
+        """Start a block whose inputs are all known, if the kernel reads them itself.
+
+        Parameters
+        ----------
+        u : torch.Tensor, shape (steps, batch, columns), `dtype`
+            Sequences in reading order.
+        window : int
+            The input of a step is that of the sequences at this step and at the `window` - 1 steps before, joined, with
+            zeros before the first step.
+
+        Returns
+        -------
+        bool
+            Whether `advance` computes the steps of this block; otherwise (the default) `begin` and `step` do.
+        """
+        return False
+
+    def advance(self, rows: int, noise: Tensor | None = None) -> Tensor:
+        """Compute the next states of the first `rows` samples, as `step`, after `begin_sequences` returned True."""
+        raise NotImplementedError(f"{type(self).__name__} reads no sequences")
+
     @abstractmethod
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
-        """Compute the next states of the first samples; the others, whose sequences have ended, keep their states.
+        """Compute the next states of the first samples; the sequences of the others have ended.
 
         Parameters
         ----------
@@ -118,7 +144,7 @@ class Kernel(ABC):
         Returns
         -------
         torch.Tensor, shape (batch, nodes), float32 or `dtype`
-            States of all samples, in a buffer that the next step overwrites.
+            States of the first `rows` samples, in a buffer that a later step overwrites. The other rows are not read.
         """
 
     def stacked_weights(self) -> Tensor | None:
@@ -140,28 +166,34 @@ class Kernel(ABC):
 
 
 class ProductKernel(Kernel):
-    """A kernel with one dense product per step; activation and leak are computed in float32."""
+    """A kernel with one dense product per step; activation and leak are computed in float32.
 
-    def _allocate(self, batch: int, length: int, ones: int) -> None:
-        """Allocate the product's input, `length` columns with 1 in column `ones`, its result, and states of 0."""
-        self._joined = torch.zeros(batch, length, dtype=self.dtype, device=self.device)
-        self._joined[:, ones] = 1
-        self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
-        single = self.dtype == torch.float32
-        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
-        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
+    Its buffers are allocated when the first step of a block needs them.
+    """
 
-    def _updated(self, rows: int, noise: Tensor | None) -> Tensor:
-        """Apply activation and leak to the product of the first rows; return the states of all rows."""
-        driven = self._driven[:rows]
-        if self._driven is not self._product:
-            driven.copy_(self._product[:rows])
+    _product: Tensor | None = None
+    _driven: Tensor | None = None
+
+    def _driven_by(self, left: Tensor, right: Tensor, noise: Tensor | None, batch: int) -> Tensor:
+        """Return f(left · right + noise) of the first samples, shape (rows, nodes), float32, in a buffer of a block."""
+        if self._product is None or len(self._product) != batch:
+            self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
+            single = self.dtype == torch.float32
+            self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
+        assert self._driven is not None
+        product = torch.mm(left, right, out=self._product[: len(left)])
+        driven = self._driven[: len(left)]
         if noise is not None:
-            driven.add_(noise)
+            torch.add(product, noise, out=driven)
+        elif self._driven is not self._product:
+            driven.copy_(product)
         self.activation.apply_(driven)
-        if not self.forgets:
-            self._state[:rows].lerp_(driven, self.leak)
-        return self._state
+        return driven
+
+    def _forget_buffers(self) -> None:
+        """Start a block without the buffers of the one before, which may be those of a recording."""
+        self._product = None
+        self._driven = None
 
 
 def padded_length(columns: int) -> int:

@@ -33,6 +33,8 @@ class DiagonalKernel(ProductKernel):
         Of the products with W_mix and of the states that are returned.
     """
 
+    recordable = True
+
     def __init__(
         self,
         settings: ReservoirSection,
@@ -65,7 +67,10 @@ class DiagonalKernel(ProductKernel):
         self._real = torch.zeros(batch, self.units, device=self.device)
         self._imaginary = torch.zeros_like(self._real)
         self._inputs = torch.zeros(batch, self.features, device=self.device)
-        self._allocate(batch, len(self._mixing), 2 * self.units)
+        self._joined = torch.zeros(batch, len(self._mixing), dtype=self.dtype, device=self.device)
+        self._joined[:, 2 * self.units] = 1
+        self._state = torch.zeros(0 if self.forgets else batch, self.nodes, device=self.device)
+        self._forget_buffers()
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Compute the next states of the first samples."""
@@ -78,5 +83,8 @@ class DiagonalKernel(ProductKernel):
         real.copy_(driven)
         joined[:, :units] = real
         joined[:, units : 2 * units] = imaginary
-        torch.mm(joined, self._mixing, out=self._product[:rows])
-        return self._updated(rows, noise)
+        moved = self._driven_by(joined, self._mixing, noise, len(self._joined))
+        if self.forgets and self._driven is not None:
+            return self._driven
+        self._state[:rows].lerp_(moved, self.leak)
+        return self._state

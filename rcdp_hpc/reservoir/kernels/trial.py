@@ -104,7 +104,7 @@ def _run(
             raise _broken(name, f"step returned {result}; expected a tensor (batch, nodes) = {(SAMPLES, NODES)}")
         if states.dtype not in (torch.float32, kernel.dtype):
             raise _broken(name, f"step returned {states.dtype}; expected torch.float32 or the class's {kernel.dtype}")
-        difference = float(np.abs(states.double().cpu().numpy() - expected[step]).max())
+        difference = float(np.abs(states[:rows].double().cpu().numpy() - expected[step][:rows]).max())
         if not difference <= LARGEST_DIFFERENCE:
             raise _broken(
                 name,

@@ -13,7 +13,8 @@ from rcdp_hpc.config import ReservoirSection
 class Reduction(ABC):
     """One reduction of the states of a block of sequences. No more than the states of one step exist at a time.
 
-    Steps of the warm-up do not count, except for reductions that keep states as they are.
+    Without `lengths` nothing is read back from the device or copied to it, so that a block can be recorded. Steps of
+    the warm-up do not count, except for reductions that keep states as they are.
 
     Parameters
     ----------
@@ -87,5 +88,7 @@ class Reduction(ABC):
 
 def counted_steps(settings: ReservoirSection, out: Tensor, steps: int, lengths: list[int] | None) -> Tensor:
     """Return the number of steps of each sequence after the warm-up, shape (batch, 1), float32."""
-    counts = torch.tensor(lengths or [steps] * len(out), device=out.device, dtype=torch.float32) - settings.warm_up
+    if lengths is None:
+        return torch.full((len(out), 1), steps - settings.warm_up, device=out.device, dtype=torch.float32)
+    counts = torch.tensor(lengths, device=out.device, dtype=torch.float32) - settings.warm_up
     return counts[:, None]

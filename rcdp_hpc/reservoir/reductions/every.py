@@ -14,10 +14,11 @@ class All(Reduction):
     """The states after all steps. Those of a shorter sequence are at the end, after zeros."""
 
     def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
-        """Find where each sequence begins in the result."""
-        ends = torch.tensor(lengths or [steps] * len(self.out), device=self.out.device)
-        self._first = self.out.shape[1] - ends
-        if bool(self._first.any()):
+        """Find where each sequence begins in the result; without lengths all begin at the same place."""
+        self._first: Tensor | int = self.out.shape[1] - steps
+        if lengths is not None:
+            self._first = self.out.shape[1] - torch.tensor(lengths, device=self.out.device)
+        if lengths is not None or steps < self.out.shape[1]:
             self.out.zero_()
 
     @staticmethod
@@ -35,6 +36,9 @@ class All(Reduction):
 
     def take(self, step: int, states: Tensor, rows: int) -> None:
         """Write the states after this step."""
+        if isinstance(self._first, int):
+            self.out[:, self._first + step] = states
+            return
         sequences = torch.arange(rows, device=self.out.device)
         self.out[sequences, self._first[:rows] + step] = states[:rows].to(self.out.dtype)
 

@@ -20,7 +20,7 @@ class Max(Reduction):
         """Keep the larger one of each state and those of earlier steps."""
         if step >= self.warm_up:
             largest = self._largest[:rows]
-            torch.maximum(largest, states[:rows].float(), out=largest)
+            torch.maximum(largest, states[:rows], out=largest)
 
     def finish(self) -> None:
         """Write the largest states."""

@@ -20,6 +20,8 @@ class Welford:
 
     def __init__(self, out: Tensor) -> None:
         self.mean = torch.zeros(out.shape[0], out.shape[2], device=out.device)
+        self._difference = torch.empty_like(self.mean)
+        self._after: Tensor | None = None
         self.squares: Tensor | None = None
         self.count = 0
         self._step = -1
@@ -30,10 +32,13 @@ class Welford:
             return
         self._step = step
         self.count += 1
-        difference = states[:rows].float() - self.mean[:rows]
-        self.mean[:rows].add_(difference, alpha=1 / self.count)
+        mean, values = self.mean[:rows], states[:rows]
+        difference = torch.sub(values, mean, out=self._difference[:rows])
+        mean.add_(difference, alpha=1 / self.count)
         if self.squares is not None:
-            self.squares[:rows].addcmul_(difference, states[:rows].float() - self.mean[:rows])
+            if self._after is None:
+                self._after = torch.empty_like(self._difference)
+            self.squares[:rows].addcmul_(difference, torch.sub(values, mean, out=self._after[:rows]))
 
 
 class Mean(Reduction):

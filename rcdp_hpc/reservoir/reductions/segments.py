@@ -20,11 +20,18 @@ class Segments(Reduction):
 
     def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
         """Find the segments that each step belongs to."""
+        device, segments = self.out.device, self.out.shape[1]
         starts, stops = segment_bounds(self.settings, np.array([steps] * len(self.out) if lengths is None else lengths))
         self._first = _rows_after(starts, steps)
         self._last = _rows_after(stops, steps)
-        self._sums = torch.zeros(self.out.shape[1], len(self.out), self.out.shape[2], device=self.out.device)
-        self._counts = torch.from_numpy((stops - starts).T.astype(np.float32)).to(self.out.device)
+        self._sums = torch.zeros(segments, len(self.out), self.out.shape[2], device=device)
+        counts = (stops - starts).T.astype(np.float32)
+        if lengths is None:
+            self._counts = torch.empty(segments, 1, device=device)
+            for segment, count in zip(self._counts, counts[:, 0].tolist(), strict=True):
+                segment.fill_(count)
+        else:
+            self._counts = torch.from_numpy(counts).to(device)
 
     @staticmethod
     def values(settings: ReservoirSection, steps: int | None) -> int:

@@ -1,0 +1,110 @@
+"""Blocks of one shape as a CUDA graph: one launch replaces those of all steps.
+
+A GPU computes a step of a small block faster than the host launches its operations. The first block of a shape is
+computed as usual; the second one is recorded, and from then on replayed. Values are exchanged by fixed tensors, and
+the memory of a recording stays allocated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rcdp_hpc.runtime.logs import warn_once
+
+log = logging.getLogger(__name__)
+
+# Shape and dtypes of a block, and whether it has noise.
+Shape = tuple[tuple[int, ...], torch.dtype, torch.dtype, bool]
+Compute = Callable[[Tensor, Tensor], object]
+# Records what a function does on a device and returns a function that does it again on the same tensors.
+Recorder = Callable[[Callable[[], object]], Callable[[], object]]
+
+
+class Recording(NamedTuple):
+    """A recorded computation: `replay` writes the result of `u` into `out`."""
+
+    shape: Shape
+    u: Tensor
+    out: Tensor
+    replay: Callable[[], object]
+
+
+class BlockGraph:
+    """The computation of blocks, recorded for the shape that came twice in succession.
+
+    Parameters
+    ----------
+    record : Recorder or None
+        None: nothing is recorded.
+    """
+
+    def __init__(self, record: Recorder | None) -> None:
+        self._record = record
+        self._last: Shape | None = None
+        self._recording: Recording | None = None
+
+    def run(self, compute: Compute, u: Tensor, out: Tensor, noisy: bool) -> None:
+        """Compute a block.
+
+        Parameters
+        ----------
+        compute : callable
+            Writes the result of its first argument into the second one. Uses nothing else that changes from block to
+            block, and reads nothing back from the device.
+        u : torch.Tensor, shape (batch, steps, features)
+        out : torch.Tensor, shape (batch, width)
+        noisy : bool
+            Whether `compute` adds noise.
+        """
+        shape = (tuple(u.shape), u.dtype, out.dtype, noisy)
+        is_again, self._last = shape == self._last, shape
+        if is_again and (self._recording is None or self._recording.shape != shape):
+            self._recording = self._recorded(shape, compute, u, out)
+        if self._recording is None or self._recording.shape != shape:
+            compute(u, out)
+            return
+        self._recording.u.copy_(u)
+        self._recording.replay()
+        out.copy_(self._recording.out)
+
+    def release(self) -> None:
+        """Free the memory of the recording."""
+        self._recording = None
+
+    def _recorded(self, shape: Shape, compute: Compute, u: Tensor, out: Tensor) -> Recording | None:
+        """Record the computation of blocks of a shape; None if that is not possible."""
+        self.release()
+        if self._record is None:
+            return None
+        try:
+            fixed_u, fixed_out = u.clone(), torch.empty_like(out)
+            return Recording(shape, fixed_u, fixed_out, self._record(lambda: compute(fixed_u, fixed_out)))
+        except RuntimeError as error:  # torch's errors of captures and of memory
+            self._record = None
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            warn_once(
+                log,
+                "block graph",
+                f"blocks of reservoir states are not recorded as a CUDA graph ({reason}): their steps are launched one "
+                "by one, which is slower for small blocks",
+            )
+            return None
+
+
+def cuda_recorder(device: torch.device) -> Recorder | None:
+    """Return the recorder of a GPU, None for other devices."""
+    if device.type != "cuda":
+        return None
+
+    def record(function: Callable[[], object]) -> Callable[[], object]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            function()
+        return graph.replay
+
+    return record
