@@ -3,6 +3,7 @@
     python benchmarks/reservoir.py [--sizes 1000:0.1 10000:0.01 ...] [--threads 2] [--data FOLDER]
                                    [--peers FOLDER] [--plot docs/images/reservoir.png]
     python benchmarks/reservoir.py --gram --data FOLDER      # cost of Gram sums compared with states alone; memory
+    python benchmarks/reservoir.py --solvers                 # sums and solutions by BLAS, and by torch on the GPU
     python benchmarks/reservoir.py --radius                  # seconds and accuracy of a large spectral radius
 
 Inputs are the rows of MNIST's images (FOLDER holds its four gz files) or, without --data, random numbers of the same
@@ -32,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reservoir_gram import gram, radius
+from reservoir_gram import backends, gram, radius
 from reservoir_inputs import FEATURES, STEPS, images
 from reservoir_memory import extra_mb
 
@@ -274,7 +275,7 @@ def plot(path: Path, tables: dict[str, list[Row]]) -> None:
 
 def default_sizes(options: argparse.Namespace) -> list[str]:
     """Return the sizes to measure without --sizes."""
-    if options.gram:
+    if options.gram or options.solvers:
         return ["1000:0.1"]
     return ["10000:0.01"] if options.radius else SIZES
 
@@ -284,6 +285,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=[], help="nodes:density, several")
     parser.add_argument("--gram", action="store_true", help="measure Gram sums instead")
+    parser.add_argument(
+        "--solvers", action="store_true", help="measure sums and solutions by BLAS and by torch instead"
+    )
     parser.add_argument("--radius", action="store_true", help="measure the spectral radius instead")
     parser.add_argument("--images", type=int, default=70_000, help="images for --gram")
     parser.add_argument("--kernel", default="", help="kernel for --gram (default: the fastest one)")
@@ -305,6 +309,8 @@ def main() -> None:
         for nodes, density in ((int(nodes), float(density)) for nodes, density in sizes):
             if options.gram:
                 gram(nodes, density, options)
+            elif options.solvers:
+                backends(nodes, options.turns)
             elif options.radius:
                 radius(nodes, density, options.turns)
             else:

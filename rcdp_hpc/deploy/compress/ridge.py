@@ -31,6 +31,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.networks.readouts.ridge import RidgeNetwork
+from rcdp_hpc.reservoir.device_sums import make_sums
 from rcdp_hpc.reservoir.elimination import sums_of_features
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.ridge import RidgeReadout, solve
@@ -174,6 +175,7 @@ class _Elimination:
     def __init__(self, task: CompressTask, config: Config, rows: SolvedRows) -> None:
         self.config = config
         self.comm = comm = task.comm
+        self._bound: float | None = None
         self.kept = agree(comm, lambda: _kept_sums(task, config, rows))
         splits = ("validation",) if self.kept else ("train", "validation", "validation")
         total = math.ceil(sum(rows.shards.rows(split) for split in splits) / comm.size)
@@ -190,13 +192,17 @@ class _Elimination:
         bound = largest_sum(source.bound, source.rows + source.validation_rows)
         if bound is not None and self.weights is not None:
             bound *= max(1.0, float(self.weights.max()))
-        sums = agree(self.comm, lambda: GramSums(source.width, source.classes, largest=bound))
-        self._add(sums, self.source.partitions())
-        return sums
+        self._bound = bound
+        return self._sums_of(self.source.partitions())
 
-    def _add(self, sums: GramSums, partitions: Iterable[Blocks]) -> None:
+    def _sums_of(self, partitions: Iterable[Blocks]) -> GramSums:
+        """Return the sums over the rows of all ranks in main memory, where features are eliminated. Collective."""
+        source = self.source
+        sums = agree(
+            self.comm, lambda: make_sums(source.width, source.classes, largest=self._bound, device=source.device)
+        )
         agree(self.comm, lambda: sum_slabs(sums, partitions, self.weights))
-        reduce_sums(sums, self.comm)
+        return reduce_sums(sums, self.comm).on_host()
 
     def curve(self, groups: NDArray[np.int64] | None) -> SizeCurve:
         """Return the accuracy at every size. Collective."""
@@ -218,13 +224,7 @@ class _Elimination:
 
     def add_validation(self) -> None:
         """Add the validation rows to the sums. Collective."""
-        if self.kept:
-            self.sums.merge(self.kept.validation)
-            return
-        # Rank 0 has the sums of all ranks; the other ranks start from 0.
-        if not self.comm.is_root:
-            self.sums.clear()
-        self._add(self.sums, self.source.validation())
+        self.sums.merge(self.kept.validation if self.kept else self._sums_of(self.source.validation()))
 
 
 def _kept_sums(task: CompressTask, config: Config, rows: SolvedRows) -> KeptSums | None:
