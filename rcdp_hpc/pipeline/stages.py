@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank
 from rcdp_hpc.runtime.files import os_errors_explained, write_text
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
+from rcdp_hpc.runtime.load import watched_load
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.ram import is_out_of_memory
@@ -168,7 +169,7 @@ def run_with_options(
             resolved = run_on_root(comm, resolving)
             if stage == "search" and "train" in stages and config.has_search:
                 run_on_root(comm, partial(refuse_shared_later, config, run, gpus or (), threads))
-            results[stage] = _run_stage(stage, resolved, comm, run, options)
+            results[stage] = _run_stage(stage, resolved, comm, run, options, threads)
             config = resolved.recorded
         if len(stages) > 1:
             agree_on_root(comm, lambda: report_seconds(run, stages))
@@ -339,7 +340,7 @@ def held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
 
 
 def _run_stage(
-    stage: str, resolved: ResolvedConfig, comm: Communicator, run: RunDirectory, options: StageOptions
+    stage: str, resolved: ResolvedConfig, comm: Communicator, run: RunDirectory, options: StageOptions, threads: int
 ) -> Any:
     """Run one stage and record in its state file how it starts and ends."""
     recorded = resolved.recorded
@@ -351,7 +352,7 @@ def _run_stage(
     agree_on_root(comm, lambda: begin(run, stage, recorded, comm.size, options.restart, machines))
     try:
         hook = at_end_of_job(lambda reason: record_failure(run, comm, stage, "failed", reason=reason))
-        with hook, os_errors_explained():
+        with hook, os_errors_explained(), _watched(stage, resolved.effective, comm, threads):
             result = _WORK[stage](
                 StageContext(_with_progress(resolved.effective, options.progress), comm, run), options
             )
@@ -379,6 +380,17 @@ def _run_stage(
     if stage == "evaluate":
         agree_on_root(comm, lambda: _write_report(run))
     return result
+
+
+def _watched(stage: str, config: Config, comm: Communicator, threads: int) -> AbstractContextManager[None]:
+    """Report other processes on the cores of search and training. Collective."""
+    if stage == "search":
+        return watched_load(comm, config.search.threads, "search.threads")
+    if stage != "train":
+        return nullcontext()
+    # The thread that launches the work of a GPU needs a core.
+    used = 1 if config.training.device == "gpu" else config.training.threads or threads
+    return watched_load(comm, used, "training.threads")
 
 
 def _write_report(run: RunDirectory) -> None:

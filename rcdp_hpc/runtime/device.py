@@ -9,10 +9,7 @@ import torch
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm.launch import detect, number_from_environment
-
-# For ranks whose launcher sets none: the first that is set counts.
-_LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+from rcdp_hpc.runtime.comm.launch import local_rank
 
 CPU = torch.device("cpu")
 # Bytes of a GPU that libraries use besides tensors: workspaces, recordings, code.
@@ -41,10 +38,8 @@ def device(choice: str = "auto", key: str = "training.device") -> torch.device:
         if choice == "gpu":
             raise InputError(f"{key} = 'gpu', and {no_gpu_text()}: {without_gpu(key)}")
         return CPU
-    names = (detect().launcher.local_rank_variable, *_LOCAL_RANK_VARIABLES)
-    local_rank = next((number_from_environment(name, 0) for name in names if os.environ.get(name)), 0)
     # At some sites each task sees only one device, with the number 0.
-    return torch.device("cuda", local_rank % torch.cuda.device_count())
+    return torch.device("cuda", local_rank() % torch.cuda.device_count())
 
 
 def no_gpu_text() -> str:

@@ -10,6 +10,9 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.launcher import NO_LAUNCHER, Launch, WrongVariableError
 from rcdp_hpc.runtime.comm.launchers import LAUNCHERS
 
+# For ranks whose launcher sets none: the first that is set counts.
+_LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+
 
 def detect(environ: Mapping[str, str] | None = None) -> Launch:
     """Return how this process was started.
@@ -44,3 +47,9 @@ def number_from_environment(name: str, default: int, environ: Mapping[str, str] 
     if not re.fullmatch(r"[0-9]{1,9}", value):
         raise InputError(f"the environment variable {name} = {value!r} is not a whole number. Correct or unset it.")
     return int(value)
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of its job on its node; 0 without a launcher that says so."""
+    names = (detect().launcher.local_rank_variable, *_LOCAL_RANK_VARIABLES)
+    return next((number_from_environment(name, 0) for name in names if os.environ.get(name)), 0)
