@@ -23,13 +23,14 @@ from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE, SINGLE_ROWS, SUMS, GramSums, bfloat16_products, padded, unit_of
+from rcdp_hpc.runtime.device import free_gpu_memory
 from rcdp_hpc.runtime.ram import is_out_of_memory
 
 # Columns of Z'Z that one product computes, down to the diagonal.
 PANEL = 1024
-# Matrices of Z'Z in float64 that exist at once: while rows are added the sums and the pending ones, and while the
-# readout is solved the sums, the standardised ones, and their factor.
-MATRICES = 3
+# Matrices of Z'Z in float64 that exist at once while the readout is solved: the sums, the standardised ones, their
+# factor, and the copy of the factor that the solver makes.
+MATRICES = 4
 # Types of devices that compute in float64.
 DOUBLE_DEVICES = ("cpu", "cuda")
 
@@ -318,15 +319,16 @@ class DeviceSums:
 
     def _needed(self) -> int:
         """Bytes of the sums, of their solution, and of one block."""
-        size = padded(self.last + 1)
-        return 8 * size * (MATRICES * size + (0 if self.joined else MATRICES * self.outputs)) + 8 * size * ROWS_AT_ONCE
+        size, apart = padded(self.last + 1), 0 if self.joined else self.outputs
+        return 8 * size * (MATRICES * (size + apart) + ROWS_AT_ONCE)
 
     def _no_room(self) -> str:
         free = free_memory(self.device)
         room = "" if free is None else f", and {free / 2**30:.1f} GiB are free there"
         return (
             f"ridge over {self.features} features needs {self._needed() / 2**30:.1f} GiB on {self.device} for its sums "
-            f"and their solution{room}: lower reservoir.nodes or reservoir.states, or compute on the CPU"
+            f"and their solution{room}: lower reservoir.nodes or reservoir.states, or compute on the CPU "
+            "(training.device = 'cpu'; in a search, search.device = 'cpu')"
         )
 
 
@@ -340,10 +342,7 @@ def is_class(labels: Tensor, classes: int) -> Tensor:
 
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that this process can still allocate on a device; None for the CPU."""
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    return free_gpu_memory(device) if device.type == "cuda" else None
 
 
 def _panels(size: int) -> Iterator[slice]:
