@@ -1,4 +1,4 @@
-"""Measurements that choose the fastest kernel and block of samples on this machine.
+"""Measurements that choose the fastest kernel and block of samples on the device that computes the states.
 
 The choice changes the last digits of results: rank 0 makes it once per run and records it in RUN/config.toml. The
 measured times are stored in a cache file, so that each size is measured once per machine.
@@ -20,8 +20,11 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
+from rcdp_hpc.reservoir.kernels.slots import SLOT_BYTES
 from rcdp_hpc.reservoir.precision import LARGEST_ERROR_RATIO, LARGEST_STATE_ERROR, Rounding
-from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, Reservoir
+from rcdp_hpc.reservoir.sequence_checks import CollectedChecks
+from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.runtime.device import free_gpu_memory
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.processor import processor_name
 from rcdp_hpc.runtime.threads import limit_threads
@@ -30,14 +33,21 @@ log = logging.getLogger(__name__)
 
 # A kernel of 16 bits must be faster than float32 by this factor.
 CLEARLY_FASTER = 1.2
-# Samples of the block with which kernels are measured, at most.
-LARGEST_BLOCK = 512
+# By kind of device. Samples of the block with which kernels are measured, at most: a GPU is idle with few.
+LARGEST_BLOCK = {"cpu": 512, "cuda": 8192}
+# Steps of a measured block: a GPU also needs time to start one.
+STEPS = {"cpu": 2, "cuda": 8}
+# Turns before the first one that counts: a GPU records the second block (`rcdp_hpc.reservoir.block_graph`).
+WARM_UPS = {"cpu": 1, "cuda": 2}
+# Numbers of samples that are tried as a block. Those that do not fit are halved.
+BLOCKS = {"cpu": (512, 1024, 2048), "cuda": (2048, 8192, 16384, 32768)}
+SMALLEST_BLOCK = 512
+# Share of a GPU's free memory that a block may take: the states that are kept need the rest.
+BLOCK_SHARE = 0.25
 # Blocks of a kernel for sparse matrices are measured with this kernel, since the measured matrices are dense.
 BLOCKS_MEASURED_BY = "dense-fp32"
-STEPS = 2
 LARGEST_TURNS = 8
 LARGEST_SECONDS = 0.25
-BLOCKS = {"cpu": (512, 1024, 2048), "cuda": (2048, 8192)}
 # Times of a block outside of these bounds are damage in the cache.
 SHORTEST_TIME, LONGEST_TIME = 1e-9, 1e6
 # The fastest block must be faster than a smaller one, which needs less memory, by this factor.
@@ -54,7 +64,7 @@ def choose_kernel(
     cache: Path | None = None,
     rounding: Callable[[str], Rounding] | None = None,
 ) -> str:
-    """Measure the kernels of the table for less than a second and return the one to use.
+    """Measure the kernels of the table on a device for less than a second and return the one to use.
 
     float32 is more accurate: a kernel of 16 bits is chosen only if it is at least 1.2 times as fast and its rounding is
     not visible. Large reservoirs and blocks are measured at a smaller size. Call this once per run, on one rank, and
@@ -66,7 +76,7 @@ def choose_kernel(
     features : int
         Features per step.
     batch_rows : int
-        Samples computed at once; 0 is the default.
+        Samples computed at once; 0 if that is measured later.
     threads : int
         Threads that will compute the states.
     device : str
@@ -83,16 +93,15 @@ def choose_kernel(
     str
         A name of `rcdp_hpc.config.choices.KERNELS`.
     """
-    kernels = _measured_kernels(nodes, density, device)
+    kernels, kind = _measured_kernels(nodes, density, device), _kind(device)
     nodes = min(nodes, max(kernel_class(kernel).measured_nodes for kernel in kernels))
-    rows = min(batch_rows or DEFAULT_BATCH_ROWS, LARGEST_BLOCK)
+    rows = min(batch_rows or LARGEST_BLOCK[kind], LARGEST_BLOCK[kind])
     key = f"kernel {nodes} nodes {density:.3g} density {features} features {rows} rows {threads} threads"
     seconds = _cached_times(cache, device, key)
     if seconds is None or set(seconds) != set(kernels):
-        block = torch.from_numpy(np.random.default_rng(0).random((rows, STEPS, features), dtype=np.float32))
         with limit_threads(threads):
             reservoirs = [_sample_reservoir(nodes, features, density, kernel, rows, device) for kernel in kernels]
-            seconds = dict(zip(kernels, _fastest(reservoirs, block), strict=True))
+            seconds = dict(zip(kernels, _fastest(reservoirs, _sample_block(rows, features, device)), strict=True))
         _store_times(cache, device, key, seconds)
     exact = min((name for name in seconds if _is_exact(name)), key=lambda name: seconds[name])
     half = min((name for name in seconds if not _is_exact(name)), key=lambda name: seconds[name])
@@ -103,7 +112,9 @@ def choose_kernel(
         "reservoir kernel: %s (%d nodes, blocks of %d samples, %d thread%s)",
         choice, nodes, rows, threads, "" if threads == 1 else "s",
     )  # fmt: skip
-    log.info("  %s per step", ", ".join(f"{name} {1000 * value / STEPS:.2f} ms" for name, value in seconds.items()))
+    log.info(
+        "  %s per step", ", ".join(f"{name} {1000 * value / STEPS[kind]:.2f} ms" for name, value in seconds.items())
+    )
     return choice
 
 
@@ -124,27 +135,69 @@ def _is_visible(rounding: Rounding, kernel: str, exact: str) -> bool:
 
 
 def choose_batch_rows(
-    nodes: int, features: int, kernel: str, threads: int, device: str = "cpu", cache: Path | None = None
+    nodes: int,
+    features: int,
+    kernel: str,
+    threads: int,
+    device: str = "cpu",
+    cache: Path | None = None,
+    steps: int = 1,
+    rows: int = 0,
 ) -> int:
-    """Return the smallest block that is within 5 % of the fastest one; parameters as of `choose_kernel`."""
+    """Return the smallest block that is within 5 % of the fastest one; parameters as of `choose_kernel`.
+
+    Parameters
+    ----------
+    steps : int
+        Steps of a sequence.
+    rows : int
+        Samples of the largest split, beyond which no block is measured; 0: unknown.
+    """
     if not kernel_class(kernel).dense_weights:
         kernel = BLOCKS_MEASURED_BY
+    blocks = _fitting_blocks(nodes, steps * features, rows, device)
     nodes = min(nodes, kernel_class(kernel).measured_nodes)
-    blocks = BLOCKS["cpu" if torch.device(device).type == "cpu" else "cuda"]
     key = f"block {nodes} nodes {features} features {kernel} {threads} threads"
     seconds = _cached_times(cache, device, key)
-    if seconds is None or set(seconds) != {str(rows) for rows in blocks}:
-        seconds = {}
+    if seconds is None or not {str(size) for size in blocks} <= set(seconds):
+        measured = {} if seconds is None else seconds
         with limit_threads(threads):
-            for rows in blocks:
-                block = torch.from_numpy(np.random.default_rng(0).random((rows, STEPS, features), dtype=np.float32))
-                reservoir = _sample_reservoir(nodes, features, 1.0, kernel, rows, device)
-                seconds[str(rows)] = _fastest([reservoir], block)[0] / rows
+            for size in blocks:
+                reservoir = _sample_reservoir(nodes, features, 1.0, kernel, size, device)
+                measured[str(size)] = _fastest([reservoir], _sample_block(size, features, device))[0] / size
+        seconds = measured
         _store_times(cache, device, key, seconds)
-    least = min(seconds.values())
-    choice = next(rows for rows in blocks if seconds[str(rows)] <= BLOCK_FASTER * least)
+    least = min(seconds[str(size)] for size in blocks)
+    choice = next(size for size in blocks if seconds[str(size)] <= BLOCK_FASTER * least)
     log.info("reservoir.batch_rows = %d, measured among %s", choice, ", ".join(map(str, blocks)))
     return choice
+
+
+def _fitting_blocks(nodes: int, numbers: int, rows: int, device: str) -> list[int]:
+    """Return the blocks to measure, ascending; `numbers` are the input values of a sample.
+
+    A block of a GPU needs memory for its slots, at least two, for float32 numbers of its states, and for its inputs.
+    """
+    where, blocks = torch.device(device), list(BLOCKS[_kind(device)])
+    if where.type == "cuda":
+        free = free_gpu_memory(where) * BLOCK_SHARE - SLOT_BYTES
+        fitting = max(SMALLEST_BLOCK, int(free / (4 * (4 * nodes + 3 * numbers))))
+        blocks = [_halved(size, fitting) for size in blocks]
+        if rows:
+            blocks = [size for size in blocks if size < 2 * rows] or blocks[:1]
+    return sorted(set(blocks))
+
+
+def _halved(size: int, most: int) -> int:
+    """Return a size, halved until it is at most `most`."""
+    while size > most:
+        size //= 2
+    return size
+
+
+def _kind(device: str) -> str:
+    """Return the kind of a device in the tables of this module."""
+    return "cpu" if torch.device(device).type == "cpu" else "cuda"
 
 
 def machine_name(device: str = "cpu") -> str:
@@ -180,6 +233,12 @@ def _sample_reservoir(nodes: int, features: int, density: float, kernel: str, ro
     recurrent.sum_duplicates()
     weights = generator.uniform(-1, 1, (nodes, features))
     return Reservoir(settings, features, kernel, device, ReservoirMatrices(recurrent, weights, np.zeros(nodes)))
+
+
+def _sample_block(rows: int, features: int, device: str) -> torch.Tensor:
+    """Return random sequences on the device, so that copying them is not measured."""
+    block = np.random.default_rng(0).random((rows, STEPS[_kind(device)], features), dtype=np.float32)
+    return torch.from_numpy(block).to(device)
 
 
 def _cached_times(cache: Path | None, device: str, key: str) -> dict[str, float] | None:
@@ -220,18 +279,28 @@ def _store_times(cache: Path | None, device: str, key: str, seconds: dict[str, f
 def _fastest(reservoirs: list[Reservoir], block: torch.Tensor) -> list[float]:
     """Return the shortest time of each reservoir over the block, in seconds.
 
-    The reservoirs take turns, so that other load on the machine affects all of them. The first turn warms up.
+    The reservoirs take turns, so that other load on the machine affects all of them. The first turns warm up. A GPU
+    gets its work all at once, and is waited for before and after it.
     """
     best = [float("inf")] * len(reservoirs)
+    warm_ups = WARM_UPS[_kind(str(block.device))]
     ends = time.perf_counter() + LARGEST_SECONDS
-    for turn in range(1 + LARGEST_TURNS):
+    for turn in range(warm_ups + LARGEST_TURNS):
         for number, reservoir in enumerate(reservoirs):
+            checks: CollectedChecks[int] = CollectedChecks(block.device)
+            _wait_for(block.device)
             started = time.perf_counter()
-            reservoir.states(block)
-            if reservoir.device.type == "cuda":
-                torch.cuda.synchronize(reservoir.device)
+            with checks.collecting(number):
+                reservoir.states(block)
+            _wait_for(block.device)
             elapsed = time.perf_counter() - started
-            best[number] = min(best[number], elapsed) if turn > 1 else elapsed
-        if turn > 0 and time.perf_counter() > ends:
+            best[number] = min(best[number], elapsed) if turn > warm_ups else elapsed
+        if turn >= warm_ups and time.perf_counter() > ends:
             break
     return best
+
+
+def _wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

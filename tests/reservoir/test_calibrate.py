@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from rcdp_hpc.reservoir import calibrate
 from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, machine_name
@@ -92,3 +93,62 @@ def test_the_smallest_block_near_the_fastest_is_chosen(monkeypatch, tmp_path):
     cache = tmp_path / "kernels.json"
     assert choose_batch_rows(10, 2, "dense-fp32", 1, cache=cache) == 1024
     assert choose_batch_rows(10, 2, "dense-fp32", 1, cache=cache) == 1024
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Return the samples and device of each measured block, and a dict with the free memory of a made-up GPU."""
+    sizes = []
+    memory = {"free": 80 * 2**30}
+    monkeypatch.setattr(calibrate, "free_gpu_memory", lambda device: memory["free"])
+    monkeypatch.setattr(calibrate, "machine_name", lambda device: "a GPU")
+    monkeypatch.setattr(calibrate, "_sample_block", lambda rows, features, device: sizes.append((rows, device)) or rows)
+    monkeypatch.setattr(calibrate, "_sample_reservoir", lambda *arguments: arguments[3])
+    monkeypatch.setattr(calibrate, "_fastest", lambda reservoirs, rows: [10 + rows**0.8] * len(reservoirs))
+    return sizes, memory
+
+
+def test_blocks_of_a_gpu_are_measured_there(gpu, tmp_path):
+    sizes, _ = gpu
+    for _ in range(2):
+        rows = choose_batch_rows(1000, 28, "dense-bf16", 1, "cuda", tmp_path / "kernels.json", steps=28)
+        assert rows == 32768
+    assert sizes == [(rows, "cuda") for rows in (2048, 8192, 16384, 32768)]
+
+
+def test_blocks_that_do_not_fit_into_the_gpu_are_halved(gpu):
+    sizes, memory = gpu
+    memory["free"] = 8 * 2**30
+    assert choose_batch_rows(4000, 28, "dense-bf16", 1, "cuda", steps=28) == 8192
+    assert choose_batch_rows(100_000, 28, "dense-bf16", 1, "cuda", steps=28) == 512
+    memory["free"] = 0
+    assert choose_batch_rows(1000, 28, "dense-bf16", 1, "cuda") == 512
+    assert max(rows for rows, _ in sizes) == 8192
+
+
+def test_no_block_is_larger_than_the_data(gpu):
+    assert choose_batch_rows(1000, 28, "dense-bf16", 1, "cuda", rows=5000) == 8192
+    assert choose_batch_rows(1000, 28, "dense-bf16", 1, "cuda", rows=100) == 2048
+
+
+def test_kernels_of_a_gpu_are_measured_with_large_blocks_there(gpu, monkeypatch):
+    sizes, _ = gpu
+    monkeypatch.setattr(calibrate, "_fastest", lambda reservoirs, rows: [1.0] * len(reservoirs))
+    assert choose_kernel(1000, 28, 0, 1, "cuda") == "dense-fp32"
+    choose_kernel(1000, 28, 512, 1, "cuda")
+    assert sizes == [(8192, "cuda"), (512, "cuda")]
+
+
+def test_the_first_turns_do_not_count(monkeypatch):
+    """On a GPU the first block is computed, and the second one recorded."""
+    seconds = iter([9.0, 9.0, 3.0, 1.0, 2.0, *[4.0] * 20])
+    clock = [0.0]
+
+    class Timed:
+        def states(self, block):
+            clock[0] += next(seconds)
+
+    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(calibrate, "WARM_UPS", {"cpu": 2})
+    monkeypatch.setattr(calibrate, "LARGEST_SECONDS", 24.0)
+    assert calibrate._fastest([Timed()], torch.zeros(1)) == [1.0]
