@@ -99,7 +99,8 @@ class StatesSection(Section):
         0,
         ge=0,
         le=2**30,
-        description="MiB of states that a rank may store in memory; 0 is its share of the memory of node or job",
+        description="MiB of states that a rank may store in memory; 0 is its share of the memory of node or job, or of "
+        "the free memory of its GPU",
         json_schema_extra=RESUMABLE,
     )
     disk_mib: int = Field(

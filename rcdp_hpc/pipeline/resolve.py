@@ -14,7 +14,7 @@ from rcdp_hpc.pipeline.devices import search_device, training_device
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.run_extractor import use_run_extractor
 from rcdp_hpc.pipeline.run_matrices import use_run_matrices
-from rcdp_hpc.runtime.comm.gpus import RankGPU
+from rcdp_hpc.runtime.comm.gpus import RankGPU, ranks_of_gpu
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.effective import with_effective_space
@@ -107,7 +107,7 @@ def resolve(
         config = _with_search_device(config, run, stage, discarded, gpus)
         device = _most_used_device(config, run, gpus, fair_threads)
         config = _with_kernel(config, run, _most_used_threads(config, fair_threads), device)
-        config = _with_candidates_at_once(config, run, stage, discarded, device)
+        config = _with_candidates_at_once(config, run, stage, discarded, device, gpus)
     effective = _with_best_candidate(config, run) if stage == "train" else config
     if stage in ("train", "evaluate"):
         chosen = training_device(effective, run, gpus, fair_threads, quiet=stage == "evaluate")
@@ -144,7 +144,12 @@ def _search_started(run: RunDirectory, discarded: Collection[str]) -> bool:
 
 
 def _with_candidates_at_once(
-    config: Config, run: RunDirectory, stage: str, discarded: Collection[str], device: str
+    config: Config,
+    run: RunDirectory,
+    stage: str,
+    discarded: Collection[str],
+    device: str,
+    gpus: Sequence[RankGPU],
 ) -> Config:
     """Return the configuration with the number of candidates at once: that of an earlier start, or the chosen one."""
     if not config.has_search or config.search.candidates_at_once:
@@ -152,7 +157,7 @@ def _with_candidates_at_once(
     recorded = run.config().search.candidates_at_once if _search_started(run, discarded) else 0
     if not recorded and stage != "search":
         return config
-    count = recorded or _chosen_at_once(config, run, device)
+    count = recorded or _chosen_at_once(config, run, device, gpus)
     if not recorded:
         before = run.config()
         search = before.search.model_copy(update={"candidates_at_once": count})
@@ -160,7 +165,7 @@ def _with_candidates_at_once(
     return config.model_copy(update={"search": config.search.model_copy(update={"candidates_at_once": count})})
 
 
-def _chosen_at_once(config: Config, run: RunDirectory, device: str) -> int:
+def _chosen_at_once(config: Config, run: RunDirectory, device: str, gpus: Sequence[RankGPU]) -> int:
     """Return the number of candidates at once for a search on this device, and log it if there are several."""
     if device == "cpu" or config.search.evaluation != "ridge":
         return 1
@@ -173,7 +178,8 @@ def _chosen_at_once(config: Config, run: RunDirectory, device: str) -> int:
     shards = ShardReader(run.shards, verify=False)
     shape, classes = evaluated_shape(config, shards.sample_shape), len(shards.classes)
     unequal, rows = bool(shards.layout.has_lengths), shards.rows("train")
-    count = chosen_at_once(config, shape, rows, classes, unequal, torch.device(device))
+    sharing = max(map(len, ranks_of_gpu(gpus).values()), default=1)
+    count = chosen_at_once(config, shape, rows, classes, unequal, torch.device(device), sharing)
     if count > 1:
         log.info("search.candidates_at_once = %d was chosen for %s", count, device)
     return count

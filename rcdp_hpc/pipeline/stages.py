@@ -409,9 +409,12 @@ def _with_progress(config: Config, progress: bool) -> Config:
 def _no_memory(stage: str, error: Exception) -> StageFailedError:
     """Return the error of a stage that ran out of memory. If only one rank raises it, the launcher ends the others."""
     first, *_ = str(error).splitlines() or [type(error).__name__]
+    ways = f"{_LESS_MEMORY[stage]}, or start fewer ranks on each node"
+    if "CUDA" in first:
+        ways += f", or compute on the CPUs ({'search' if stage == 'search' else 'training'}.device = 'cpu')"
     return StageFailedError(
-        f"stage {stage}: out of memory on {socket.gethostname()} ({first}). To do: {_LESS_MEMORY[stage]}, or start "
-        "fewer ranks on each node. With more memory the same command continues from the last checkpoint."
+        f"stage {stage}: out of memory on {socket.gethostname()} ({first}). To do: {ways}. With more memory the same "
+        "command continues from the last checkpoint."
     )
 
 

@@ -2,7 +2,8 @@
 
 On a CPU one after the other, since a batch is not faster there. On a GPU as many as fill it: up to 32, or fewer if
 their estimated memory is more than a part of the device's, or if a smaller number divides a generation with fewer free
-places. The number does not depend on the ranks of the job, since the last digits of results depend on it.
+places. Ranks that share a GPU divide its memory. Otherwise the number does not depend on the ranks of the job, since
+the last digits of results depend on it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ MEMORY_SHARE = 0.6
 
 
 def chosen_at_once(
-    config: Config, shape: Sequence[int], train_rows: int, classes: int, unequal: bool, device: torch.device
+    config: Config,
+    shape: Sequence[int],
+    train_rows: int,
+    classes: int,
+    unequal: bool,
+    device: torch.device,
+    sharing: int = 1,
 ) -> int:
     """Return the number of candidates at once for these settings, data and device.
 
@@ -48,12 +55,14 @@ def chosen_at_once(
         Whether samples have different numbers of steps.
     device : torch.device
         What computes candidates.
+    sharing : int
+        Ranks that share the device, and divide its memory.
     """
     if device.type == "cpu" or unequal or not _stackable(config, device):
         return 1
     train = min(config.search.train_rows, train_rows)
     each, shared = batch_bytes(config, shape, train, config.search.validation_rows, classes)
-    room = int(MEMORY_SHARE * total_gpu_memory(device)) - shared
+    room = int(MEMORY_SHARE * total_gpu_memory(device)) // sharing - shared
     most = max(1, min(LARGEST, room // each))
     population = config.search.population
     return math.ceil(population / math.ceil(population / most))

@@ -33,8 +33,8 @@ def memory(monkeypatch):
     return of
 
 
-def chosen(settings, device=GPU, unequal=False):
-    return chosen_at_once(settings, (28, 28), 60_000, 10, unequal, device)
+def chosen(settings, device=GPU, unequal=False, sharing=1):
+    return chosen_at_once(settings, (28, 28), 60_000, 10, unequal, device, sharing)
 
 
 def test_a_gpu_gets_as_many_as_fill_it_and_a_processor_one(memory):
@@ -45,6 +45,8 @@ def test_a_gpu_gets_as_many_as_fill_it_and_a_processor_one(memory):
     memory(8)
     few = chosen(config())
     assert 1 < few <= 17
+    memory(80)
+    assert chosen(config(), sharing=10) == few
     memory(0.5)
     assert chosen(config()) == 1
 
