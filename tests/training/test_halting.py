@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from recorded_step import CallRecorder, NoReadBacks
-from tiny_training import EVERYTHING, EXTRACTED, GATED, poisoned, run, through_a_file, trainer
+from tiny_training import EVERYTHING, EXTRACTED, GATED, PRUNED, poisoned, run, through_a_file, trainer
 
 from rcdp_hpc.parallel.local_sgd import LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -63,6 +63,7 @@ def outcome(one: Trainer, interval: int = 1000, waits: bool = False) -> list[obj
         {"training__on_nan": "skip", "training__accumulate": 3, "optimizer__ema": 0.9, "training__epochs": 2},
         {"training__on_nan": "skip", **IMAGES},
         {"training__on_nan": "skip", "training__batch": 90},
+        {"training__on_nan": "skip", **PRUNED},
     ],
     ids=lambda keys: "-".join(map(str, keys.values()))[:30],
 )
@@ -99,7 +100,7 @@ def test_a_loss_scale_grows_and_falls_at_the_same_steps(monkeypatch):
     assert {factor for _, _, factor in factors[0]} >= {1.0, loss_scale.FIRST_FACTOR}
 
 
-@pytest.mark.parametrize("keys", [{"optimizer__kind": "muon", **MASKED}, IMAGES], ids=["muon", "images"])
+@pytest.mark.parametrize("keys", [{"optimizer__kind": "muon", **MASKED}, IMAGES, PRUNED])
 def test_recorded_steps_return_to_a_step_that_is_not_finite(keys, monkeypatch):
     monkeypatch.setattr(graph, "WARM_UPS", 1)
     results = []
@@ -124,6 +125,7 @@ def test_recorded_steps_return_to_a_step_that_is_not_finite(keys, monkeypatch):
         {"training__precision": "fp16", "training__epochs": 1},
         {"readout__kind": "lstm", "readout__outputs": 4, "training__epochs": 1},
         {"training__weight_bits": 8, "training__epochs": 1},
+        PRUNED,
     ],
     ids=lambda keys: "-".join(map(str, keys.values()))[:30],
 )

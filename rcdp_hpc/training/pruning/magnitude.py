@@ -45,6 +45,7 @@ def largest_weights(weights: Mapping[str, torch.Tensor], count: int) -> dict[str
     dict of str to torch.Tensor
         For each tensor a tensor of the same shape and device, bool: True for an entry that is kept.
     """
+    # On the host: sums of a GPU over all entries so far are not the same bits each time.
     parts = [_relative_squares(values.detach().flatten().cpu()) for values in weights.values()]
     order = torch.argsort(torch.cat(parts), descending=True, stable=True)
     kept = torch.zeros(len(order), dtype=torch.bool)
