@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rcdp_hpc.training.graph import Recorder, Work
 
@@ -93,9 +93,12 @@ class RecordedCalls(NoReadBacks):
         self.calls: list[tuple[Callable[..., Any], Any, Any, Any]] = []
 
     def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
+        if operation.namespace == "profiler":
+            return operation(*args, **kwargs)
+        # Shapes may be changed in place later (transpose_), so the recording has views of its own.
+        kept = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))
         result = operation(*args, **kwargs)
-        if operation.namespace != "profiler":
-            self.calls.append((operation, args, kwargs, result))
+        self.calls.append((operation, *kept, tree_map_only(torch.Tensor, torch.Tensor.detach, result)))
         return result
 
     def repeat(self) -> None:

@@ -156,7 +156,7 @@ class Trainer:
     def _prepare_steps(self) -> None:
         config, plan, network = self.config, self.plan, self.network
         optimizer = agree(self.comm, lambda: make_optimizer(config, network))
-        recorded = wants_recordings(config, self.train.device)
+        recorded = wants_recordings(config, self.train.device, network, self.parallel)
         self.optimizer = self.parallel.wrap(optimizer, network, during_backward=not recorded)
         self.replicas = (
             Replicas(config.parallel.replicas, network, len(self.train), self.comm)

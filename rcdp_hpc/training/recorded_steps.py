@@ -5,23 +5,53 @@ from __future__ import annotations
 import logging
 
 import torch
+from torch import nn
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.networks.norm import SyncBatchNorm
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.training.graph import CudaGraphs, GraphRunner, Recorder
 from rcdp_hpc.training.step import Stepper
 
 log = logging.getLogger(__name__)
 
+NOT_RECORDED = "steps are not recorded (training.graph): %s"
 
-def wants_recordings(config: Config, device: torch.device) -> bool:
-    """Return whether steps are recorded if they can be: gradients are then summed after the backward pass only."""
-    return device.type == "cuda" and config.training.graph != "off"
+
+def wants_recordings(config: Config, device: torch.device, network: nn.Module, parallel: Strategy) -> bool:
+    """Return whether steps are recorded, if nothing in them makes the host wait; the log says why not.
+
+    Gradients of such steps are summed after the backward pass only.
+
+    Parameters
+    ----------
+    config : Config
+    device : torch.device
+        Device of the training.
+    network : nn.Module
+    parallel : Strategy
+    """
+    if device.type != "cuda" or config.training.graph == "off":
+        return False
+    obstacle = obstacle_of(config, network, parallel)
+    if obstacle:
+        log.info(NOT_RECORDED, obstacle)
+    return not obstacle
+
+
+def obstacle_of(config: Config, network: nn.Module, parallel: Strategy) -> str:
+    """Return what of a network or its ranks cannot be recorded; empty if all can."""
+    sections = ("readout", "loss", "optimizer", *(("extractor", "reservoir") if config.extractor.trained else ()))
+    own = [key for key in code_named_by(config) if key.partition(".")[0] in sections]
+    if own and config.training.graph == "auto":
+        return f"{own[0]} is a class of the user's own, whose Python code a recording would not run ('on' records it)"
+    has_statistics = any(isinstance(module, SyncBatchNorm) for module in network.modules())
+    return "batch statistics are sums over all ranks" if has_statistics and parallel.sums_over_ranks else ""
 
 
 def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = None) -> None:
-    """Let a stepper take its steps from recordings, if they can be recorded; the log says so, or why not.
+    """Let a stepper take its steps from recordings, unless it has to wait for each; the log says so.
 
     Parameters
     ----------
@@ -31,28 +61,13 @@ def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = N
     recorder : Recorder, optional
         Default: CUDA graphs.
     """
-    obstacle = obstacle_of(config, stepper)
-    if obstacle:
-        log.info("steps are not recorded as CUDA graphs (training.graph): %s", obstacle)
+    if stepper.needs_host:
+        log.info(NOT_RECORDED, stepper.needs_host)
         return
     pieces = ", in two pieces around the sum of the gradients" if stepper.parallel.sums_over_ranks else ""
-    log.info("steps are repeated from recordings (training.graph)%s", pieces)
+    log.info("steps are repeated from recordings (training.graph = %r)%s", config.training.graph, pieces)
     stepper.rate_on_device = True
     stepper.run = RecordedSteps(stepper, recorder or CudaGraphs(stepper.train.device)).take
-
-
-def obstacle_of(config: Config, stepper: Stepper) -> str:
-    """Return why the steps of a stepper cannot be recorded; empty if they can."""
-    if stepper.needs_host:
-        return stepper.needs_host
-    sections = ("readout", "loss", "optimizer", *(("extractor", "reservoir") if config.extractor.trained else ()))
-    own = [key for key in code_named_by(config) if key.partition(".")[0] in sections]
-    if own and config.training.graph == "auto":
-        return f"{own[0]} is a class of the user's own, whose Python code a recording would not run ('on' records it)"
-    norms = [module for module in stepper.network.modules() if isinstance(module, SyncBatchNorm)]
-    if norms and stepper.parallel.sums_over_ranks:
-        return "batch statistics are sums over all ranks"
-    return ""
 
 
 class RecordedSteps:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from recorded_step import CallRecorder, NoReadBacks, ReadBackError
+from settings import config_of
 from torch import nn
 
+from rcdp_hpc.networks.norm import SyncBatchNorm
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.training.graph import WARM_UPS, GraphRunner
+from rcdp_hpc.training.recorded_steps import wants_recordings
 
 
 class Toy:
@@ -107,3 +112,20 @@ def test_values_that_are_read_raise_with_their_place():
         ):
             with pytest.raises(ReadBackError, match=r"test_graph.py:\d+: .* waits for the device"):
                 read()
+
+
+def test_a_training_says_why_its_steps_are_not_recorded(caplog):
+    gpu, alone = torch.device("cuda", 0), single_process()
+    network = nn.Sequential(SyncBatchNorm(2, alone, "norm"))
+    ranks = SimpleNamespace(sums_over_ranks=True)
+    own = config_of(loss__kind="lossy:Own")
+    assert wants_recordings(config_of(), gpu, network, alone)
+    assert wants_recordings(config_of(), gpu, nn.Sequential(), ranks)
+    assert not wants_recordings(config_of(), torch.device("cpu"), network, alone)
+    assert not wants_recordings(config_of(training__graph="off"), gpu, network, alone)
+    with caplog.at_level(logging.INFO):
+        assert not wants_recordings(own, gpu, network, alone)
+        assert not wants_recordings(config_of(), gpu, network, ranks)
+    assert "loss.kind is a class of the user's own" in caplog.messages[0]
+    assert "batch statistics are sums over all ranks" in caplog.messages[1]
+    assert wants_recordings(config_of(loss__kind="lossy:Own", training__graph="on"), gpu, network, alone)
