@@ -124,7 +124,7 @@ class DeviceSums:
     @property
     def x(self) -> NDArray[np.float64]:
         """Weighted column sums of X, shape (F,): a copy on the host, as are the other sums below."""
-        return _host(self.lower[self.last, : self.features])
+        return _host(self.device_x)
 
     @property
     def xy(self) -> NDArray[np.float64]:
@@ -144,7 +144,7 @@ class DeviceSums:
     @property
     def total(self) -> NDArray[np.float64]:
         """Sum of the row weights, shape (1,)."""
-        return _host(self.lower[self.last, self.last].reshape(1))
+        return _host(self.device_count.reshape(1))
 
     @property
     def count(self) -> float:
@@ -166,6 +166,16 @@ class DeviceSums:
         if self.joined:
             return self.lower[self.features : self.last, : self.features].T
         return self.crossed[: self.features]
+
+    @property
+    def device_x(self) -> Tensor:
+        """Weighted column sums of X on the device."""
+        return self.lower[self.last, : self.features]
+
+    @property
+    def device_count(self) -> Tensor:
+        """Sum of the row weights on the device, shape ()."""
+        return self.lower[self.last, self.last]
 
     @property
     def device_y(self) -> Tensor:

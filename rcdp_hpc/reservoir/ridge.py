@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.device_ridge import not_definite, scores_of, solve_on_device
+from rcdp_hpc.reservoir.device_ridge import scores_of, solve_on_device
 from rcdp_hpc.reservoir.device_sums import DeviceSums
 from rcdp_hpc.reservoir.gram import LEAST_VARIANCE, NOT_FINITE, GramSums, upper_blocks
 
@@ -90,26 +90,25 @@ def solve(sums: GramSums | DeviceSums, penalty: float) -> RidgeReadout:
     CandidateError
         If the sums are not finite, or not positive definite with this penalty.
     """
-    if isinstance(sums, DeviceSums):
-        solution = solve_on_device(sums, penalty)
-        if minor := int(solution.info):
-            raise _unsolvable(penalty, not_definite(minor))
-        return RidgeReadout(solution.weights.cpu().numpy(), solution.intercept.cpu().numpy())
+    if sums.rows == 0:
+        raise ValueError("no rows were added")
+    try:
+        if isinstance(sums, DeviceSums):
+            return RidgeReadout(*(one.cpu().numpy() for one in solve_on_device(sums, penalty)))
+        return _solved(sums, penalty)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise CandidateError(
+            f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({error}): add a larger one to "
+            "readout.ridge_penalties, and check that the states are finite"
+        ) from None
+
+
+def _solved(sums: GramSums, penalty: float) -> RidgeReadout:
     gram, inverse = standardised_gram(sums)
     gram[np.diag_indices_from(gram)] += penalty * sums.count
-    try:
-        factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        raise _unsolvable(penalty, error) from None
+    factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
     weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * crossed_sums(sums))
     return RidgeReadout(weights, (sums.y - sums.x @ weights) / sums.count)
-
-
-def _unsolvable(penalty: float, reason: object) -> CandidateError:
-    return CandidateError(
-        f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({reason}): add a larger one to "
-        "readout.ridge_penalties, and check that the states are finite"
-    )
 
 
 def scaled_error(fits: float, squares: float, targets: float) -> float:

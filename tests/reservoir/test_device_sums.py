@@ -9,7 +9,7 @@ from parallel.thread_ranks import on_ranks
 
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir import device_sums
-from rcdp_hpc.reservoir.device_ridge import scaling_sums_of, solved, standardised
+from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
 from rcdp_hpc.reservoir.device_sums import DeviceSums, make_sums, sums_device
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaling_sums, score_moments, solve
@@ -142,7 +142,8 @@ def test_penalties_are_chosen_as_with_blas(problem):
 
     def error_by_torch(penalty):
         scores = solve(torch_sums, penalty).scores(states)
-        sums = scaling_sums_of(scores, torch.from_numpy(one_hot(labels, CLASSES)), torch.from_numpy(shares))
+        given = one_hot(labels, CLASSES), shares, np.ones(len(labels))
+        sums = scaling_sums_of(scores, *(torch.from_numpy(one) for one in given))
         fits, squares, _ = sums.tolist()
         return -(fits**2) / squares
 
@@ -155,32 +156,11 @@ def test_penalties_are_chosen_as_with_blas(problem):
     np.testing.assert_array_equal(labelled, solve(blas, penalty).predict(states).argmax(1))
 
 
-def test_several_regressions_at_once_are_those_one_by_one(problem, rng):
-    parts = [sum_slabs(DeviceSums(WIDTH, CLASSES), slabs_of(problem, range(first, first + 4))) for first in (0, 4)]
-    x = torch.stack([torch.from_numpy(one.x) for one in parts])
-    y = torch.stack([torch.from_numpy(one.y) for one in parts])
-    xy = torch.stack([torch.from_numpy(one.xy) for one in parts])
-    lower = torch.stack([one.lower[:WIDTH, :WIDTH] for one in parts])
-    count = torch.tensor([one.count for one in parts], dtype=torch.float64)
-    solution = solved(standardised(lower, x, count, "double"), xy, x, y, count, 1e-2)
-    features = torch.from_numpy(rng.standard_normal((2, 70, WIDTH))).float()
-    scores = solution.scores(features)
-    for number, one in enumerate(parts):
-        readout = solve(one, 1e-2)
-        np.testing.assert_allclose(solution.weights[number], readout.weights, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(scores[number], readout.predict(features[number]), atol=1e-5)
-    assert not solution.info.any()
-
-
 def test_weighted_scaling_sums(rng):
     scores, labels, shares = rng.standard_normal((30, 3)).astype(np.float32), rng.integers(0, 3, 30), np.full(3, 1 / 3)
     targets, weights = one_hot(labels, 3), rng.uniform(0.5, 2, 30)
-    for given in (None, weights):
-        on_device = scaling_sums_of(
-            torch.from_numpy(scores).expand(2, 30, 3), torch.from_numpy(targets), torch.from_numpy(shares),
-            None if given is None else torch.from_numpy(given),
-        )  # fmt: skip
-        np.testing.assert_allclose(on_device, np.tile(scaling_sums(scores, targets, shares, given), (2, 1)), rtol=1e-12)
+    found = scaling_sums_of(*(torch.from_numpy(one) for one in (scores, targets, shares, weights)))
+    np.testing.assert_allclose(found, scaling_sums(scores, targets, shares, weights), rtol=1e-12)
 
 
 def test_constant_features_and_unsolvable_sums(problem):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import weakref
 
 import numpy as np
@@ -16,7 +17,7 @@ from rcdp_hpc.networks.readouts.ridge import RidgeNetwork
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import RidgeReadout
-from rcdp_hpc.training.solve import ridge_rows
+from rcdp_hpc.training.solve import kept_solve, ridge_rows
 
 STAGES = ["prepare", "train", "evaluate"]
 SMALL = [
@@ -50,6 +51,27 @@ def test_a_solved_readout_is_a_model_like_any_other(tmp_path):
     assert (tmp_path / "train/model.pt").read_bytes() == before
     with pytest.raises(InputError, match=r"reservoir\.leak"):
         run_stages(["train"], load_config("digits", [*changes, "reservoir.leak=0.5"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["readout.ridge_selection=validation", "readout.ridge_precision=double"],
+        ["readout.keep_sums=true", "data.balance=none"],
+    ],
+)
+def test_torch_solves_the_readout_of_a_run_as_blas_does(tmp_path, monkeypatch, changes):
+    config = load_config("digits", [*SMALL, "readout.kind=ridge", "readout.ridge_penalties=[1e-5, 1e-3]", *changes])
+    run_stages(["prepare"], config, tmp_path)
+    expected = run_stages(["train"], config, tmp_path)["train"]
+    weights = TrainedModel.load(tmp_path / "train/model.pt").network.state_dict()
+    shutil.rmtree(tmp_path / "train")
+    for module in (ridge_rows, kept_solve):
+        monkeypatch.setattr(module, "sums_device", lambda device: device)  # as on a GPU
+    assert run_stages(["train"], config, tmp_path)["train"] == expected
+    for name, found in TrainedModel.load(tmp_path / "train/model.pt").network.state_dict().items():
+        np.testing.assert_allclose(found, weights[name], rtol=0, atol=1e-6 * float(weights[name].abs().max()))
 
 
 def test_states_of_a_solved_readout_are_not_stored(tmp_path, monkeypatch):
