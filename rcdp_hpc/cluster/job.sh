@@ -62,7 +62,7 @@ on_one_process() {
 # preemption (--signal=B:USR1@120). They are forwarded to the ranks as SIGUSR1, which write a checkpoint and exit with
 # code 75. The job is then requeued and continues from the checkpoint.
 run_stage() {
-    local stage=$1 began="$RUN/jobs/.began-$job" code ending errors
+    local stage=$1 began="$RUN/jobs/.began-$job" code ending errors losses
     shift
     if [ -n "$asked_to_stop" ]; then requeue_job "$stage was not started"; fi
     : >"$began"
@@ -79,11 +79,12 @@ run_stage() {
     done
     child=
     errors=$(errors_of_ranks "$stage" "$began")
+    losses=$(losses_of_ranks "$stage" "$began")
     ending=$(classify_ending "$code" "$began" "$errors")
     rm -f "$began"
     case $ending in
         stopped) requeue_job "$stage stopped with a checkpoint" ;;
-        lost) requeue_after_loss "$stage" "$code" ;;
+        lost) requeue_after_loss "$stage" "$code" "$losses" ;;
     esac
     if [ "$code" -ne 0 ]; then
         echo "$stage ended with code $code"
@@ -116,6 +117,11 @@ errors_of_ranks() {
     find "$RUN/logs" -name "$1-$job-rank*.log" -newer "$2" -exec grep -h 'rcdp: error' {} + 2>/dev/null |
         grep -v 'has lost another rank' | tail -n 3
 }
+# Print the last message of a rank other than 0 that has lost another rank; it has the words of the engine.
+losses_of_ranks() {
+    find "$RUN/logs" -name "$1-$job-rank*.log" -newer "$2" -exec grep -h 'has lost another rank' {} + 2>/dev/null |
+        tail -n 1
+}
 
 # Forward a stop signal to the ranks, repeatedly, because ranks that are still starting ignore it. Further signals have no
 # effect on ranks that have received one.
@@ -140,7 +146,8 @@ has_status() {
 # requeued before could get the same node again. So wait for Slurm to requeue the job, and requeue it if it does not.
 requeue_after_loss() {
     local most=${RCDP_MOST_LOSSES:-3} timeout
-    echo "$1 ended with code $2 without a message: a node was lost, or memory was exhausted"
+    echo "$1 ended with code $2 without a message of the cause: a node was lost, or memory was exhausted"
+    if [ -n "$3" ]; then echo "$3"; fi
     if ! echo lost >>"$RUN/jobs/.lost-$job"; then
         echo "$RUN cannot be written: this job ends"
         exit "$2"

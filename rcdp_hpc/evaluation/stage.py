@@ -28,7 +28,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
-from rcdp_hpc.runtime.device import device
+from rcdp_hpc.runtime.device import device, set_up_device
 from rcdp_hpc.runtime.digests import file_sha256, write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -103,7 +103,9 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
 
 
 def _model(config: Config, run: RunDirectory, shards: ShardReader, allow_code: bool) -> TrainedModel:
-    model = TrainedModel.load(run.model, device(config.training.device), allow_code, code_named_by(config).values())
+    where = device(config.training.device)
+    set_up_device(where, config)
+    model = TrainedModel.load(run.model, where, allow_code, code_named_by(config).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     return model
 

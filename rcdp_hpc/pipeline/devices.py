@@ -18,7 +18,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agreed
-from rcdp_hpc.runtime.comm.gpus import RankGPU, gather_gpus, ranks_of_gpu, refuse_shared_gpus
+from rcdp_hpc.runtime.comm.gpus import RankGPU, gather_gpus, most_sharing, ranks_of_gpu, refuse_shared_gpus
 from rcdp_hpc.runtime.comm.gpus import sharing_text as sharing
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -162,8 +162,7 @@ def _chosen(
         reason = "its settings are for GPUs" if demands else "the size of the work is not known"
         tell("the GPU %s %s (%s = auto): %s", name, doing, key, reason)
         return "gpu"
-    sharing_ranks = max(map(len, ranks.values()))
-    on_cpu, on_gpu = work.cpu_seconds(threads), work.gpu_seconds(sharing_ranks)
+    on_cpu, on_gpu = work.cpu_seconds(threads), work.gpu_seconds(most_sharing(gpus))
     choice = "gpu" if on_gpu < on_cpu else "cpu"
     tell(
         "the %s %s (%s = auto): about %.0f s on %d thread%s, %.0f s on %s with its start",

@@ -14,7 +14,7 @@ from rcdp_hpc.pipeline.devices import search_device, training_device
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.run_extractor import use_run_extractor
 from rcdp_hpc.pipeline.run_matrices import use_run_matrices
-from rcdp_hpc.runtime.comm.gpus import RankGPU, ranks_of_gpu
+from rcdp_hpc.runtime.comm.gpus import RankGPU, most_sharing
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.effective import with_effective_space
@@ -178,8 +178,7 @@ def _chosen_at_once(config: Config, run: RunDirectory, device: str, gpus: Sequen
     shards = ShardReader(run.shards, verify=False)
     shape, classes = evaluated_shape(config, shards.sample_shape), len(shards.classes)
     unequal, rows = bool(shards.layout.has_lengths), shards.rows("train")
-    sharing = max(map(len, ranks_of_gpu(gpus).values()), default=1)
-    count = chosen_at_once(config, shape, rows, classes, unequal, torch.device(device), sharing)
+    count = chosen_at_once(config, shape, rows, classes, unequal, torch.device(device), most_sharing(gpus))
     if count > 1:
         log.info("search.candidates_at_once = %d was chosen for %s", count, device)
     return count

@@ -348,7 +348,8 @@ def _run_stage(
     if options.restart and stage != "prepare":
         agree_on_root(comm, lambda: report_edited_file(run, stage))
         agree_on_root(comm, lambda: put_aside(run, stage))
-    machines = machines_of_ranks(stage, comm)
+    chosen = resolved.effective.search.device if stage == "search" else resolved.effective.training.device
+    machines = machines_of_ranks(stage, comm, uses_gpu=chosen != "cpu")
     agree_on_root(comm, lambda: begin(run, stage, recorded, comm.size, options.restart, machines))
     try:
         hook = at_end_of_job(lambda reason: record_failure(run, comm, stage, "failed", reason=reason))

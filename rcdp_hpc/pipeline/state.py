@@ -29,12 +29,12 @@ from rcdp_hpc.runtime.stage_record import (
 log = logging.getLogger(__name__)
 
 
-def machines_of_ranks(stage: str, comm: Communicator) -> list[Machine]:
-    """Return the kinds of machines of all ranks, and warn if they differ. Collective."""
+def machines_of_ranks(stage: str, comm: Communicator, uses_gpu: bool = True) -> list[Machine]:
+    """Return the kinds of machines of all ranks, and warn if they differ; GPUs if they compute. Collective."""
     if stage != "prepare":
         with suppress(ImportError):
             import torch  # noqa: F401
-    machines = count_machines(comm.allgather(machine_of_process()))
+    machines = count_machines(comm.allgather(machine_of_process(uses_gpu)))
     if comm.is_root and len(machines) > 1:
         report_different_machines(machines)
     return machines

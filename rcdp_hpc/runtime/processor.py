@@ -47,10 +47,15 @@ def processor_name() -> str:
     return " ".join(parts) or platform.machine()
 
 
-def machine_of_process() -> Machine:
+def machine_of_process(uses_gpu: bool = True) -> Machine:
     """Return the properties of this machine and process that affect the last digits of results, by name.
 
     Properties of torch are included if torch is imported.
+
+    Parameters
+    ----------
+    uses_gpu : bool
+        Whether the GPU of this rank, if there is one, computes.
     """
     machine: Machine = {"processor": processor_name(), "numpy": np.__version__, "blas": _blas()}
     torch = sys.modules.get("torch")
@@ -58,8 +63,10 @@ def machine_of_process() -> Machine:
         machine["torch"] = str(torch.__version__)
         machine["capability"] = torch.backends.cpu.get_cpu_capability()
         machine["mkl"] = _mkl(Path(str(torch.__file__)).parent / "lib" / "libtorch_cpu.so")
-        if torch.cuda.is_available():
-            machine["gpu"] = torch.cuda.get_device_name()
+        if uses_gpu and torch.cuda.is_available():
+            from rcdp_hpc.runtime.device import device
+
+            machine["gpu"] = torch.cuda.get_device_name(device())
     machine["variables"] = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     return machine
 

@@ -129,6 +129,7 @@ def search(context: StageContext) -> dict[str, Any]:
     from rcdp_hpc.data.shards.index import facts_in
     from rcdp_hpc.data.shards.repair import replaced_files
     from rcdp_hpc.runtime.comm.gpus import report_shared_gpus
+    from rcdp_hpc.runtime.device import set_up_device
     from rcdp_hpc.search.evaluation.extracted import extracted, report_evaluated
     from rcdp_hpc.search.evaluation.fitness import states_device
     from rcdp_hpc.search.evaluation.limits import agreed_limit
@@ -142,6 +143,7 @@ def search(context: StageContext) -> dict[str, Any]:
     shards = _intact_shards(context)
     device = agree(comm, lambda: states_device(config))
     if device != "cpu":
+        set_up_device(torch.device(device), config)
         report_shared_gpus(comm, torch.device(device), "evaluate candidates")
     features = extracted(config, comm, run, shards, device)
     if comm.is_root:

@@ -93,6 +93,7 @@ def test_the_message_of_a_lost_rank_is_not_an_error(job):
     done = job(printed_by_rank_1(LOST_PEER))
     assert done.returncode == 75, done.stdout
     assert "a node was lost" in done.stdout
+    assert "Gloo reports: Connection closed" in done.stdout
     assert "requeue 7" in job.asked()
 
 

@@ -39,6 +39,12 @@ import torch
 if rank == 1:
     torch.__version__ = "2.0.0"
 """
+ONE_GPU = """
+import torch
+from types import SimpleNamespace
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
+torch.cuda.get_device_properties = lambda where: SimpleNamespace(name="NVIDIA H100", uuid="GPU-7")
+"""
 # What the ranks meet, settings, words of the one message.
 CASES = {
     "horovod missing on a rank": (ON_RANK_1, ("parallel.engine=horovod",), (
@@ -58,6 +64,10 @@ CASES = {
         "sys.argv += ['--set', f'parallel.local_steps={rank + 2}']\n", ("parallel.engine=torch",),
         ("parallel.local_steps is 2 on rank 0, 3 on rank 1",),
     ),
+    "one GPU for two ranks": (ONE_GPU, ("training.device=gpu",), (
+        "2 ranks train on 1 GPU of host", "ranks 0, 1 share NVIDIA H100 (GPU-7)", "mpirun --map-by ppr:1:node",
+        "training.device = 'cpu'",
+    )),
     "an interface that is missing": (
         "import os\nif rank: os.environ['GLOO_SOCKET_IFNAME'] = 'eth77'\n", ("parallel.engine=torch",),
         ("rank 1: GLOO_SOCKET_IFNAME", "'eth77'"),

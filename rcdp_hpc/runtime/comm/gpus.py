@@ -35,11 +35,14 @@ class RankGPU(NamedTuple):
         The same for ranks of one host with the same GPU, and for no others; empty if the rank has none.
     name : str
         Name of the GPU for messages.
+    sharing : int
+        Ranks of the job that use this GPU.
     """
 
     host: str
     identity: str = ""
     name: str = ""
+    sharing: int = 1
 
 
 def gpu_of_rank(where: torch.device) -> RankGPU:
@@ -64,24 +67,34 @@ def gpu_of_rank(where: torch.device) -> RankGPU:
 
 
 def gather_gpus(comm: Communicator, where: torch.device) -> list[RankGPU]:
-    """Return the GPU of every rank, by rank. Collective; no GPU takes part in the messages."""
-    return comm.allgather(gpu_of_rank(where))
-
-
-def ranks_of_same_gpu(comm: Communicator, where: torch.device) -> int:
-    """Return the number of ranks of the job that use the GPU of this rank, itself included. Collective.
+    """Return the GPU of every rank, by rank. Collective; no GPU takes part in the messages.
 
     Of a job whose ranks form several groups, a group knows the hosts of all ranks, not their GPUs: it counts as many
     ranks for each visible GPU as there may be.
     """
-    here = gpu_of_rank(where)
-    found = comm.allgather(here).count(here)
-    if comm.job_placement is None:
-        return found
+    found = comm.allgather((gpu_of_rank(where), _visible() if where.type == "cuda" else 0))
+    gpus = [gpu for gpu, _ in found]
+    hosts = [host for host, _ in comm.job_placement or ()]
+    return [
+        gpu._replace(sharing=max(gpus.count(gpu), math.ceil(hosts.count(gpu.host) / visible))) if gpu.identity else gpu
+        for gpu, visible in found
+    ]
+
+
+def _visible() -> int:
     import torch
 
-    on_host = sum(host == here.host for host, _ in comm.job_placement)
-    return max(found, math.ceil(on_host / max(1, torch.cuda.device_count())))
+    return max(1, torch.cuda.device_count())
+
+
+def ranks_of_same_gpu(comm: Communicator, where: torch.device) -> int:
+    """Return the number of ranks of the job that use the GPU of this rank, itself included. Collective."""
+    return gather_gpus(comm, where)[comm.rank].sharing
+
+
+def most_sharing(gpus: Sequence[RankGPU]) -> int:
+    """Return the largest number of ranks that use one GPU; 1 without GPUs."""
+    return max((gpu.sharing for gpu in gpus if gpu.identity), default=1)
 
 
 def ranks_of_gpu(gpus: Sequence[RankGPU]) -> dict[RankGPU, list[int]]:
