@@ -168,7 +168,7 @@ class ReservoirSection(Section):
         ge=0,
         le=1_000_000,
         description="samples whose states are computed at once, also the row block of Gram sums; 0: measured once "
-        "and recorded",
+        "and recorded, on a GPU also if it is not set",
     )
 
     @property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rcdp_hpc.config import Config, largest_candidate, with_kind_defaults
+from rcdp_hpc.config import Config, ReservoirSection, largest_candidate, with_kind_defaults
 from rcdp_hpc.config.choices import KERNELS
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.devices import search_device, training_device
@@ -64,7 +65,8 @@ def resolve(
        of the user's file.
     5. Search: ``search.device = "auto"`` becomes "cpu" or "gpu", in ``config.toml`` as well.
     6. Search and training: kernel and batch rows are measured on the device that computes most states, unless they are
-       set, and written to ``config.toml``.
+       set, and written to ``config.toml``. On a GPU batch rows that the command leaves at their default are measured,
+       too: it needs larger blocks than a CPU.
     7. Search: ``search.candidates_at_once = 0`` becomes a number, in ``config.toml`` as well.
     8. Training: the best candidate of the search replaces the configured values.
     9. Training and evaluation: ``training.device = "auto"`` becomes "cpu" or "gpu". It is not recorded, and may be
@@ -96,7 +98,8 @@ def resolve(
     DataDamagedError
         If a file of the run directory is damaged.
     """
-    config = _with_earlier_kernel(config, run, stage)
+    leaves_rows = "batch_rows" not in config.reservoir.model_fields_set
+    config = _with_earlier_kernel(config, run, stage, leaves_rows)
     if stage != "prepare":
         config = with_data_defaults(config, run)
     config = use_run_extractor(config, run, stage, discarded, allow_code)
@@ -106,7 +109,9 @@ def resolve(
         config = use_run_matrices(config, run, discarded)
         config = _with_search_device(config, run, stage, discarded, gpus)
         device = _most_used_device(config, run, gpus, fair_threads)
-        config = _with_kernel(config, run, _most_used_threads(config, fair_threads), device)
+        config = _with_kernel(
+            config, run, _most_used_threads(config, fair_threads), device, leaves_rows, max(1, len(gpus))
+        )
         config = _with_candidates_at_once(config, run, stage, discarded, device, gpus)
     effective = _with_best_candidate(config, run) if stage == "train" else config
     if stage in ("train", "evaluate"):
@@ -235,7 +240,7 @@ def with_data_defaults(config: Config, run: RunDirectory) -> Config:
     return with_kind_defaults(config, facts)
 
 
-def _with_earlier_kernel(config: Config, run: RunDirectory, stage: str) -> Config:
+def _with_earlier_kernel(config: Config, run: RunDirectory, stage: str, leaves_rows: bool) -> Config:
     """Return the configuration with the kernel and batch rows that the run chose before; write a first config.toml."""
     if not run.config_file.exists():
         if stage != "evaluate":
@@ -245,7 +250,8 @@ def _with_earlier_kernel(config: Config, run: RunDirectory, stage: str) -> Confi
     before, now = run.config().reservoir, config.reservoir
     # A measurement chooses a kernel of the table. Any other name in the file is code, which the command did not name.
     measured = now.kernel == "auto" and before.kernel in KERNELS
-    return _with_fixed_kernel(config, before.kernel if measured else now.kernel, now.batch_rows or before.batch_rows)
+    rows = 0 if leaves_rows else now.batch_rows
+    return _with_fixed_kernel(config, before.kernel if measured else now.kernel, rows or before.batch_rows)
 
 
 def _most_used_threads(config: Config, fair_threads: int) -> int:
@@ -255,23 +261,29 @@ def _most_used_threads(config: Config, fair_threads: int) -> int:
     return config.training.threads or fair_threads
 
 
-def _with_kernel(config: Config, run: RunDirectory, threads: int, device: str) -> Config:
+def _with_kernel(
+    config: Config, run: RunDirectory, threads: int, device: str, leaves_rows: bool = False, ranks: int = 1
+) -> Config:
     """Return the configuration with a kernel and batch rows, measured if they are not set, and record them."""
     reservoir = config.reservoir
-    is_set = reservoir.kernel != "auto" and reservoir.batch_rows
-    if config.extractor.makes_sequences or reservoir.kind == "none" or is_set:
+    if config.extractor.makes_sequences or reservoir.kind == "none":
+        return config
+    is_default = leaves_rows and reservoir.batch_rows == ReservoirSection().batch_rows
+    rows = 0 if device != "cpu" and is_default else reservoir.batch_rows
+    if reservoir.kernel != "auto" and rows:
         return config
     if reservoir.kind == "diagonal":
         kernel = "dense-fp32" if reservoir.kernel == "auto" else str(reservoir.kernel)
-        rows = reservoir.batch_rows or DIAGONAL_ROWS
+        rows = rows or DIAGONAL_ROWS
     else:
-        kernel, rows = _measured_kernel(config, run, threads, device)
+        unmeasured = _with_fixed_kernel(config, str(reservoir.kernel), rows)
+        kernel, rows = _measured_kernel(unmeasured, run, threads, device, ranks)
     # The stage may still refuse the other settings of this command, so only the choice is recorded now.
     run.write_config(_with_fixed_kernel(run.config(), kernel, rows))
     return _with_fixed_kernel(config, kernel, rows)
 
 
-def _measured_kernel(config: Config, run: RunDirectory, threads: int, device: str) -> tuple[str, int]:
+def _measured_kernel(config: Config, run: RunDirectory, threads: int, device: str, ranks: int = 1) -> tuple[str, int]:
     """Return the fastest kernel whose rounding does no harm, and its batch rows, for this device and these samples."""
     require_torch()
     from rcdp_hpc.data.shards.reader import ShardReader
@@ -282,7 +294,7 @@ def _measured_kernel(config: Config, run: RunDirectory, threads: int, device: st
     # The largest candidate of a search takes most of the time.
     reservoir, cache = largest_candidate(config).reservoir, default_cache()
     shards = ShardReader(run.shards, verify=False)
-    _, features = Sequencer.of(reservoir).shape(shards.sample_shape)
+    steps, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     kernel, rows = str(reservoir.kernel), reservoir.batch_rows
     if kernel == "auto":
         density = 1.0 if reservoir.weights == "orthogonal" else config.reservoir.density
@@ -294,7 +306,10 @@ def _measured_kernel(config: Config, run: RunDirectory, threads: int, device: st
         kernel = choose_kernel(
             reservoir.nodes, features, rows, threads, device, density=density, cache=cache, rounding=rounding
         )
-    return kernel, rows or choose_batch_rows(reservoir.nodes, features, kernel, threads, device, cache=cache)
+    most = math.ceil(shards.rows("train") / ranks)
+    return kernel, rows or choose_batch_rows(
+        reservoir.nodes, features, kernel, threads, device, cache=cache, steps=steps, rows=most
+    )
 
 
 def _with_fixed_kernel(config: Config, kernel: str, rows: int) -> Config:

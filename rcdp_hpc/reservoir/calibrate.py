@@ -44,6 +44,8 @@ BLOCKS = {"cpu": (512, 1024, 2048), "cuda": (2048, 8192, 16384, 32768)}
 SMALLEST_BLOCK = 512
 # Share of a GPU's free memory that a block may take: the states that are kept need the rest.
 BLOCK_SHARE = 0.25
+# Samples of a block for a GPU, as float32 in the memory of the host, which reads some blocks ahead.
+SAMPLE_BYTES = 1 << 28
 # Blocks of a kernel for sparse matrices are measured with this kernel, since the measured matrices are dense.
 BLOCKS_MEASURED_BY = "dense-fp32"
 LARGEST_TURNS = 8
@@ -151,7 +153,7 @@ def choose_batch_rows(
     steps : int
         Steps of a sequence.
     rows : int
-        Samples of the largest split, beyond which no block is measured; 0: unknown.
+        Samples that a rank computes; a GPU's blocks are smaller than twice this number. 0: unknown.
     """
     if not kernel_class(kernel).dense_weights:
         kernel = BLOCKS_MEASURED_BY
@@ -181,8 +183,8 @@ def _fitting_blocks(nodes: int, numbers: int, rows: int, device: str) -> list[in
     where, blocks = torch.device(device), list(BLOCKS[_kind(device)])
     if where.type == "cuda":
         free = free_gpu_memory(where) * BLOCK_SHARE - SLOT_BYTES
-        fitting = max(SMALLEST_BLOCK, int(free / (4 * (4 * nodes + 3 * numbers))))
-        blocks = [_halved(size, fitting) for size in blocks]
+        fitting = min(int(free / (4 * (4 * nodes + 3 * numbers))), SAMPLE_BYTES // (4 * numbers))
+        blocks = [_halved(size, max(SMALLEST_BLOCK, fitting)) for size in blocks]
         if rows:
             blocks = [size for size in blocks if size < 2 * rows] or blocks[:1]
     return sorted(set(blocks))

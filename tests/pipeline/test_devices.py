@@ -186,6 +186,34 @@ def test_kernel_block_and_rounding_are_measured_on_the_device_that_computes(prep
         assert asked == [device_of_states] * 3
 
 
+@pytest.mark.parametrize(
+    ("device", "leaves_rows", "rows", "expected"),
+    [("cuda:0", True, 512, 4096), ("cuda:0", False, 512, 512), ("cuda:0", True, 256, 256), ("cpu", True, 512, 512)],
+)
+def test_a_gpu_gets_blocks_of_its_own_if_the_command_leaves_them_open(
+    device, leaves_rows, rows, expected, prepared, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "rcdp_hpc.reservoir.calibrate.choose_batch_rows", lambda *_, **options: asked.append(options) or 4096
+    )
+    config = load_config("digits", ["reservoir.kernel=dense-fp32", f"reservoir.batch_rows={rows}"])
+    found = resolve._with_kernel(config, prepared, 1, device, leaves_rows, ranks=2)
+    assert found.reservoir.batch_rows == expected
+    if expected == 4096:
+        assert prepared.config().reservoir.batch_rows == 4096
+        assert asked[0]["steps"] == 8
+        assert 0 < asked[0]["rows"] < 800
+
+
+def test_blocks_that_a_run_measured_are_kept(prepared):
+    config = load_config("digits", ["reservoir.kernel=dense-fp32", "reservoir.batch_rows=0"])
+    prepared.write_config(resolve._with_fixed_kernel(config, "dense-fp32", 4096))
+    for leaves_rows, rows, expected in ((True, 512, 4096), (False, 512, 512), (False, 0, 4096)):
+        now = load_config("digits", ["reservoir.kernel=dense-fp32", f"reservoir.batch_rows={rows}"])
+        assert resolve._with_earlier_kernel(now, prepared, "train", leaves_rows).reservoir.batch_rows == expected
+
+
 @pytest.mark.usefixtures("_visible")
 def test_the_device_of_a_search_is_recorded_and_that_of_a_training_is_not(prepared, monkeypatch):
     monkeypatch.setattr(devices, "_work", lambda *_: Work(1e15, 100))
