@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir.random_streams import DISTRIBUTIONS, Part, distributed, stream, symmetric
+from rcdp_hpc.reservoir.random_streams import DISTRIBUTIONS, Part, distributed, shared_symmetric, stream, symmetric
 from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 from rcdp_hpc.reservoir.topology import orthogonal_matrix, topology_of
 
@@ -186,7 +186,7 @@ def input_weights(
     part : tuple of int
         Which of several reservoirs, (scan, layer); () is the first one.
     """
-    drawn = symmetric(stream("input", seed, part), nodes * features).reshape(nodes, features)
+    drawn = shared_symmetric("input", seed, part, nodes * features).reshape(nodes, features)
     weights = input_scaling * distributed(drawn, distribution)
     if density < 1:
         scores = stream("input_mask", seed, part).random_raw(nodes * features).reshape(nodes, features)
@@ -197,7 +197,7 @@ def input_weights(
 
 def biases(nodes: int, bias_scaling: float, seed: int, part: Part = ()) -> NDArray[np.float64]:
     """Return the biases b_in, uniform in [-bias_scaling, bias_scaling], shape (nodes,), float64."""
-    return bias_scaling * symmetric(stream("bias", seed, part), nodes)
+    return bias_scaling * shared_symmetric("bias", seed, part, nodes)
 
 
 def leak_rates(settings: ReservoirSection, part: Part = ()) -> NDArray[np.float64] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ STREAMS = (
     "mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation", "memory", "mixing", "leak",
     "autoencoder", "autoencoder_bias", "projection",
 )  # fmt: skip
+# Numbers of a stream that are kept for the next candidate.
+MOST_KEPT = 1 << 18
 # Which of several reservoirs, (scan, layer); () is the first one.
 Part = tuple[int, ...]
 
@@ -44,6 +47,18 @@ def stream(name: str, seed: int, part: Part = ()) -> np.random.PCG64:
 def symmetric(source: np.random.PCG64, count: int) -> NDArray[np.float64]:
     """Return uniform random numbers in [-1, 1), shape (count,): the upper 53 bits of each raw number."""
     return uniform(source.random_raw(count))
+
+
+def shared_symmetric(name: str, seed: int, part: Part, count: int) -> NDArray[np.float64]:
+    """Return the first numbers of a stream as `symmetric`, read-only: candidates of a search share them."""
+    return _kept(name, seed, part, count) if count <= MOST_KEPT else symmetric(stream(name, seed, part), count)
+
+
+@lru_cache(maxsize=4)
+def _kept(name: str, seed: int, part: Part, count: int) -> NDArray[np.float64]:
+    numbers = symmetric(stream(name, seed, part), count)
+    numbers.setflags(write=False)
+    return numbers
 
 
 def uniform(raw: NDArray[np.uint64]) -> NDArray[np.float64]:

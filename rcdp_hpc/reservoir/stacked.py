@@ -20,6 +20,9 @@ from rcdp_hpc.reservoir.reductions import JoinedReductions
 from rcdp_hpc.reservoir.sequence_checks import check_input
 from rcdp_hpc.reservoir.states import Reservoir
 
+# Samples that a GPU computes at once, unless reservoir.batch_rows are more: with fewer it waits for calls.
+STACKED_ROWS = 8192
+
 
 class StackedReservoirs:
     """Single reservoirs of one shape over the same sequences, which have one length and no noise.
@@ -38,7 +41,12 @@ class StackedReservoirs:
         Name of the activation of each reservoir; equal ones one after the other need fewer calls.
     together : bool, optional
         Whether reservoirs of one activation are one array for it. A CPU computes the last few values of an array in
-        another way than the rest, so the default is False there.
+        another way than the rest, and needs small blocks, so the default is False there.
+
+    Attributes
+    ----------
+    batch_rows : int
+        Samples of a block.
     """
 
     def __init__(
@@ -50,9 +58,12 @@ class StackedReservoirs:
         together: bool | None = None,
     ) -> None:
         self.like = like
+        self.batch_rows = like.batch_rows
         self._weights = weights
         self._leaks = leaks[:, None]
         together = like.device.type != "cpu" if together is None else together
+        if together:
+            self.batch_rows = max(self.batch_rows, STACKED_ROWS)
         starts = [
             place
             for place, name in enumerate(activations)

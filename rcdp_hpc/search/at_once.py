@@ -20,8 +20,9 @@ from rcdp_hpc.reservoir.kernels import kernel_class
 from rcdp_hpc.reservoir.kernels.base import padded_length
 from rcdp_hpc.reservoir.kernels.dense import DenseKernel
 from rcdp_hpc.reservoir.reductions import feature_shape
-from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
+from rcdp_hpc.reservoir.stacked import STACKED_ROWS
 from rcdp_hpc.runtime.device import total_gpu_memory
+from rcdp_hpc.search.evaluation.batched_left_out import LEVERAGE_ROWS
 from rcdp_hpc.search.evaluation.batched_ridge import ROWS_AT_ONCE
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
 
@@ -97,13 +98,13 @@ def batch_bytes(
     width = feature_shape(reservoir, steps).features
     size = kernel_class(str(reservoir.kernel)).dtype.itemsize
     rows, length = train_rows + validation_rows, padded_length(nodes + inputs + 1)
-    block = min(reservoir.batch_rows or DEFAULT_BATCH_ROWS, rows)
+    block = min(max(reservoir.batch_rows, STACKED_ROWS), rows)
     running = block * (length * size + nodes * (size + 2 * 4) + width * size)
     left_out = uses_left_out(config, rows, width)
     small = min(rows, width) if left_out else width
-    solution = 8 * 4 * small**2 + 8 * ROWS_AT_ONCE * (width + classes)
+    solution = 8 * 5 * small**2 + 8 * ROWS_AT_ONCE * (width + classes)
     if left_out:
-        solution += 8 * rows * (3 * width + 6 * classes)
+        solution += 8 * (rows * (3 * width + 6 * classes) + min(rows, LEVERAGE_ROWS) * width)
     gathered = rows if left_out or config.search.folds > 1 else validation_rows
     states = 2 * gathered * width * size + 4 * gathered * width
     weights = nodes * length * size

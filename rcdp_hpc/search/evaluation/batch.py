@@ -264,7 +264,7 @@ def _reservoir(settings: ReservoirSection, data: FitnessData, device: str) -> Re
 
 def _states(stack: StackedReservoirs, u: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows and the states of all candidates, shape (candidates, rows, width), in fixed blocks."""
-    for rows in row_blocks(len(u), stack.like.batch_rows):
+    for rows in row_blocks(len(u), stack.batch_rows):
         yield rows, stack.drive(u[rows])
 
 

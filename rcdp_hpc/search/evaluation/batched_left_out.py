@@ -14,7 +14,11 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.reservoir.left_out import LEAST_FREEDOM, LEAST_VARIATION
-from rcdp_hpc.search.evaluation.batched_ridge import ROWS_AT_ONCE, scaled_errors
+from rcdp_hpc.search.evaluation.batched_cholesky import inverse_factors, squared_lengths
+from rcdp_hpc.search.evaluation.batched_ridge import scaled_errors
+
+# Rows whose leverages are computed at once.
+LEVERAGE_ROWS = 4096
 
 
 class BatchedRows:
@@ -49,18 +53,15 @@ class BatchedRows:
         self.gram = torch.bmm(x, x.mT) if self.dual else torch.bmm(x.mT, x)
         self.right = self.centred if self.dual else torch.bmm(x.mT, self.centred)
 
-    def inverse_factors(self, penalties: Tensor) -> Tensor:
+    def _inverse_factors(self, penalties: Tensor) -> Tensor:
         """Return L^-1 of the Gram matrices plus lambda · I, for one penalty of each candidate; NaN without one."""
         gram = self.gram.clone()
         gram.diagonal(dim1=1, dim2=2).add_((penalties * self.total)[:, None])
-        factor, info = torch.linalg.cholesky_ex(gram)
-        identity = torch.eye(len(gram[0]), dtype=gram.dtype, device=gram.device).expand_as(gram)
-        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-        return inverse.masked_fill_((info != 0)[:, None, None], torch.nan)
+        return inverse_factors(gram)
 
     def solved(self, penalties: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights of raw features, shape (candidates, features, classes), and intercepts, fitted to all rows."""
-        inverse = self.inverse_factors(penalties)
+        inverse = self._inverse_factors(penalties)
         solution = torch.bmm(inverse.mT, torch.bmm(inverse, self.right))
         if self.dual:
             solution = torch.bmm(self.x.mT, solution)
@@ -70,7 +71,7 @@ class BatchedRows:
     def left_out_scores(self, penalty: float) -> Tensor:
         """Return the scores of every row by the readout fitted without it, shape (candidates, rows, classes)."""
         penalties = torch.full_like(self.means[:, 0], penalty)
-        inverse = self.inverse_factors(penalties)
+        inverse = self._inverse_factors(penalties)
         solution = torch.bmm(inverse.mT, torch.bmm(inverse, self.right))
         own = self.weights / self.total
         if self.dual:
@@ -78,15 +79,11 @@ class BatchedRows:
             freedom = shrinkage * inverse.square().sum(1) - own
             residuals = shrinkage[:, None] * solution
         else:
-            freedom = 1 - own - self._squares(inverse)
+            blocks = self.x.split(LEVERAGE_ROWS, dim=1)
+            freedom = 1 - own - torch.cat([squared_lengths(rows, inverse) for rows in blocks], dim=1)
             residuals = self.centred - torch.bmm(self.x, solution)
         freedom = freedom.clamp_min(LEAST_FREEDOM) * self.weights.sqrt()
         return self.targets - residuals / freedom[:, :, None]
-
-    def _squares(self, inverse: Tensor) -> Tensor:
-        """Return |L^-1 x_i|², shape (candidates, rows)."""
-        blocks = self.x.split(ROWS_AT_ONCE, dim=1)
-        return torch.cat([torch.bmm(rows, inverse.mT).square_().sum(2) for rows in blocks], dim=1)
 
     def left_out(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Return penalty and left-out scores of each candidate, as `rcdp_hpc.reservoir.left_out.left_out`.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.reservoir.ridge import LEAST_VARIANCE, penalty_walk
+from rcdp_hpc.search.evaluation.batched_cholesky import inverse_factors
 
 # Rows of a product, which are float64 copies of the states.
 ROWS_AT_ONCE = 1024
@@ -99,9 +100,8 @@ class BatchedReadouts:
         """
         gram = self._gram.clone()
         gram.diagonal(dim1=1, dim2=2).add_((penalties * self.count)[:, None])
-        factor, info = torch.linalg.cholesky_ex(gram)
-        weights = self._inverse * torch.cholesky_solve(self._right, factor)
-        weights.masked_fill_((info != 0)[:, None, None], torch.nan)
+        inverse = inverse_factors(gram)
+        weights = self._inverse * torch.bmm(inverse.mT, torch.bmm(inverse, self._right))
         return weights, self.shares - (self._means[:, None] @ weights)[:, 0]
 
     def scores(self, penalties: Tensor, states: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import best_by, one_hot, scaled_error, scaling_sums, solve
+from rcdp_hpc.search.evaluation import batched_cholesky
+from rcdp_hpc.search.evaluation.batched_cholesky import inverse_factors, squared_lengths
 from rcdp_hpc.search.evaluation.batched_left_out import BatchedRows
 from rcdp_hpc.search.evaluation.batched_ridge import BatchedReadouts, BatchedSums, best_scores
 
@@ -25,6 +27,25 @@ def problem(rows: int, width: int, weighted: bool):
     states[:, :, 1] = 2.5
     weights = generator.uniform(0.5, 2, rows) if weighted else None
     return torch.from_numpy(states.astype(np.float32)), labels, weights
+
+
+@pytest.fixture(autouse=True, params=[128, 16])
+def leaf(request, monkeypatch):
+    """Set the size of the blocks that are factorised by a library: large enough, or too small for these problems."""
+    monkeypatch.setattr(batched_cholesky, "LEAF", request.param)
+    return request.param
+
+
+def test_inverse_factors():
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 60, 50)))
+    matrices = torch.bmm(x.mT, x)
+    inverse = inverse_factors(matrices)
+    torch.testing.assert_close(inverse, torch.linalg.inv(torch.linalg.cholesky(matrices)), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(squared_lengths(x, inverse), (x @ inverse.mT).square().sum(2), rtol=1e-12, atol=0)
+    matrices[1] -= 200 * torch.eye(50, dtype=torch.float64)
+    found = inverse_factors(matrices)
+    assert torch.equal(found[0], inverse[0])
+    assert found[1].isnan().any()
 
 
 def tensors(labels, weights):
