@@ -324,19 +324,14 @@ class DeviceSums:
 
     def _refuse_too_large(self) -> None:
         free = free_memory(self.device)
-        if free is not None and self._needed() > free:
+        if free is not None and sums_bytes(self.features, self.outputs, self.joined) > free:
             raise CandidateError(self._no_room())
 
-    def _needed(self) -> int:
-        """Bytes of the sums, of their solution, and of one block."""
-        size, apart = padded(self.last + 1), 0 if self.joined else self.outputs
-        return 8 * size * (MATRICES * (size + apart) + ROWS_AT_ONCE)
-
     def _no_room(self) -> str:
-        free = free_memory(self.device)
+        needed, free = sums_bytes(self.features, self.outputs, self.joined), free_memory(self.device)
         room = "" if free is None else f", and {free / 2**30:.1f} GiB are free there"
         return (
-            f"ridge over {self.features} features needs {self._needed() / 2**30:.1f} GiB on {self.device} for its sums "
+            f"ridge over {self.features} features needs {needed / 2**30:.1f} GiB on {self.device} for its sums "
             f"and their solution{room}: lower reservoir.nodes or reservoir.states, or compute on the CPU "
             "(training.device = 'cpu'; in a search, search.device = 'cpu')"
         )
@@ -348,6 +343,12 @@ def is_class(labels: Tensor, classes: int) -> Tensor:
     ``torch.nn.functional.one_hot`` reads the smallest and the largest class of labels on a CPU.
     """
     return labels[:, None] == torch.arange(classes, device=labels.device)
+
+
+def sums_bytes(features: int, outputs: int, joined: bool = True) -> int:
+    """Return the bytes that sums on a device need with their solution and one block of rows."""
+    size, apart = padded(features + (outputs if joined else 0) + 1), 0 if joined else outputs
+    return 8 * size * (MATRICES * (size + apart) + ROWS_AT_ONCE)
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -123,6 +123,14 @@ def left_out(
     return LeftOut(best[1], found, problem.error(scores), accuracy, problem.readout(best[1]), errors)
 
 
+def left_out_bytes(rows: int, features: int) -> int:
+    """Return the bytes that `left_out` needs on a device besides the features."""
+    smaller = min(rows, features)
+    # X, its product with the eigenvectors and the squares of that, or blocks of X; X'X or XX', and what `eigh` needs.
+    wide = 3 * rows * smaller + (rows * features if features <= rows else rows * BLOCK_COLUMNS)
+    return 8 * (wide + 6 * smaller**2)
+
+
 def solve_rows(
     features: Any,
     labels: Any,

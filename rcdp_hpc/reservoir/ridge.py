@@ -61,7 +61,7 @@ class RidgeReadout:
 
     def scores(self, features: Tensor) -> Tensor:
         """Return the scores of `predict` on the device of the features."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.placed(features.device)(features)
 
     def placed(self, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -16,6 +16,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.networks.readouts.ridge import RidgeNetwork
-from rcdp_hpc.reservoir.device_sums import make_sums
+from rcdp_hpc.reservoir.device_sums import make_sums, sums_bytes
 from rcdp_hpc.reservoir.elimination import sums_of_features
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.ridge import RidgeReadout, solve
@@ -47,6 +48,7 @@ from rcdp_hpc.training.solve.ridge_fit import Blocks, class_weights, smoothed
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
 from rcdp_hpc.training.solve.size_curve import SizeCurve, ValidationRows, select_penalty, size_curve
 from rcdp_hpc.training.solve.solve_stage import record_solution
+from rcdp_hpc.training.solve.solving_device import device_with_room
 from rcdp_hpc.training.stage import SolvedRows, rows_to_solve, train
 
 log = logging.getLogger(__name__)
@@ -193,6 +195,8 @@ class _Elimination:
         if bound is not None and self.weights is not None:
             bound *= max(1.0, float(self.weights.max()))
         self._bound = bound
+        needed, what = sums_bytes(source.width, source.classes), f"ridge over {source.width} features"
+        self.source = replace(source, device=device_with_room(self.comm, source.device, needed, what))
         return self._sums_of(self.source.partitions())
 
     def _sums_of(self, partitions: Iterable[Blocks]) -> GramSums:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.reservoir.device_sums import free_memory
 from rcdp_hpc.training.solve.exact_sums import BITS, ExactSums, packed_column, refuse_not_finite, refuse_too_large
 
 # Matrices of X'X that exist at once: the sums, a product, and its rounded numbers.
@@ -73,11 +72,10 @@ class DeviceExactSums:
         return host
 
 
-def fits(features: int, classes: int, by_class: bool, device: torch.device) -> bool:
-    """Return whether the sums of a unit fit into the free memory of a device."""
-    free = free_memory(device)
+def device_bytes(features: int, classes: int, by_class: bool) -> int:
+    """Return the bytes that the sums of a unit need on a device."""
     groups = classes if by_class else 1
-    return free is None or 8 * features * (features * (groups + MATRICES - 1) + 2 * classes) < free
+    return 8 * features * (features * (groups + MATRICES - 1) + 2 * classes)
 
 
 def _rounded(sums: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.readouts.elm import ELMReadout
-from rcdp_hpc.reservoir.device_sums import DeviceSums, make_sums
+from rcdp_hpc.reservoir.device_sums import DeviceSums, make_sums, sums_bytes
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.training.solve.ridge_fit import Blocks, GatheredRows, RowSource, weights_of
+from rcdp_hpc.training.solve.solving_device import device_with_room
 from rcdp_hpc.training.states.memory import memory_share
 
 NOT_FINITE = "the extreme learning machine cannot be solved: its features are not finite"
@@ -166,6 +167,9 @@ def exact_sums(
     """
     heaviest = 1.0 if weights is None else max(1.0, float(weights.max()))
     bound = source.rows * heaviest * max(1.0, terms.largest) ** 2
+    needed = sum(sums_bytes(hidden, inputs, joined=False) for hidden, inputs in terms.sizes)
+    device = device_with_room(comm, source.device, needed, "a layer of the extreme learning machine", source.level)
+    source = replace(source, device=device)
     while True:
         sums = agree(comm, partial(_sums_of_rank, source, terms, weights, bound))
         for one in sums:

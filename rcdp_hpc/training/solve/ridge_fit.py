@@ -26,9 +26,9 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
-from rcdp_hpc.reservoir.device_sums import is_class, make_sums
+from rcdp_hpc.reservoir.device_sums import is_class, make_sums, sums_bytes
 from rcdp_hpc.reservoir.gram import reduce_sums
-from rcdp_hpc.reservoir.left_out import LeftOut, left_out, solve_rows
+from rcdp_hpc.reservoir.left_out import LeftOut, left_out, left_out_bytes, solve_rows
 from rcdp_hpc.reservoir.ridge import (
     RidgeReadout,
     best_by,
@@ -41,6 +41,7 @@ from rcdp_hpc.reservoir.ridge import (
 from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
+from rcdp_hpc.training.solve.solving_device import device_with_room
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,11 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
         The same bits on every rank, and for any number of ranks.
     """
     weights = class_weights(config, source.class_counts)
-    few = left_out_suits(config, source.rows + source.validation_rows, source.width)
+    rows = source.rows + source.validation_rows
+    few = left_out_suits(config, rows, source.width)
+    needed = left_out_bytes(rows, source.width) if few else sums_bytes(source.width, source.classes)
+    what = f"ridge over {source.width} features"
+    source = replace(source, device=device_with_room(comm, source.device, needed, what, source.level))
     fit = _by_left_out if few else _by_validation
     return _smoothed(fit(config, comm, source, weights, with_validation), config.loss.label_smoothing)
 
@@ -272,7 +277,8 @@ def _by_left_out(
     def work() -> RidgeFit:
         if gathered is None:
             raise AssertionError("rank 0 has all rows")
-        return _left_out_fit(config, gathered, source, weights, with_validation)
+        rows = replace(gathered, states=gathered.states.to(source.device or "cpu"))
+        return _left_out_fit(config, rows, source, weights, with_validation)
 
     fit = run_on_root(comm, work)
     log.log(
@@ -461,7 +467,7 @@ class _Validation:
                 result += np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
         return result
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _sums_on(self, device: torch.device, readout: RidgeReadout, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums of `sums_for`, which are read from the device once."""
         scores_of, shares_there = readout.placed(device), torch.from_numpy(shares).to(device)

@@ -17,9 +17,10 @@ import torch
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
-from rcdp_hpc.training.solve.device_exact_sums import DeviceExactSums, fits
+from rcdp_hpc.training.solve.device_exact_sums import DeviceExactSums, device_bytes
 from rcdp_hpc.training.solve.exact_sums import ExactSums, joined_numbers, split_numbers
 from rcdp_hpc.training.solve.kept_sums import PARTS, ROLES, Unit
+from rcdp_hpc.training.solve.solving_device import device_with_room
 
 # Rows whose products are added in float64 before they are rounded, counted with the shifted copies of an image.
 GROUP_ROWS = 2048
@@ -145,6 +146,8 @@ def sum_units(
     CandidateError
         If features are not finite, or too large for exact sums.
     """
+    needed = device_bytes(features, classes, by_class)
+    device = device_with_room(comm, device, needed, f"a unit with exact sums of {features} features")
 
     def local_sums() -> dict[tuple[str, str], ExactSums]:
         result: dict[tuple[str, str], ExactSums] = {}
@@ -168,7 +171,7 @@ def sum_units(
 
 
 def _empty(features: int, classes: int, by_class: bool, device: torch.device | None) -> ExactSums | DeviceExactSums:
-    if device is None or not fits(features, classes, by_class, device):
+    if device is None:
         return ExactSums.empty(features, classes, by_class)
     return DeviceExactSums(features, classes, by_class, device)
 

@@ -11,7 +11,7 @@ from parallel.thread_ranks import on_ranks
 from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums, solve
-from rcdp_hpc.training.solve import device_exact_sums, unit_sums
+from rcdp_hpc.training.solve import solving_device, unit_sums
 from rcdp_hpc.training.solve.device_exact_sums import DeviceExactSums
 from rcdp_hpc.training.solve.exact_sums import LARGEST, ExactSums, joined_numbers, split_numbers, sums_bytes
 from rcdp_hpc.training.solve.kept_sums import KeptSums, SumsFacts, Unit
@@ -197,7 +197,7 @@ def test_units_are_summed_on_the_device_by_any_number_of_ranks(monkeypatch, room
     x, labels = rows(90)
     units = [UnitRows("a", "train", 0, 50), UnitRows("b", "train", 50, 70), UnitRows("b", "validation", 70, 90)]
     monkeypatch.setattr(unit_sums, "GROUP_ROWS", 16)
-    monkeypatch.setattr(device_exact_sums, "free_memory", lambda device: room)
+    monkeypatch.setattr(solving_device, "free_memory", lambda device: room)
 
     def blocks(split, start, stop):
         for first in range(start, stop, 7):

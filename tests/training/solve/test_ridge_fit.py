@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.partition.batches import BatchPlan
-from rcdp_hpc.training.solve import ridge_fit
+from rcdp_hpc.training.solve import ridge_fit, solving_device
 from rcdp_hpc.training.solve.ridge_fit import (
     ORIGINAL,
     SYNTHETIC,
@@ -292,3 +292,15 @@ def test_a_device_solves_in_single_precision(dtype):
     assert (fit.penalty, fit.accuracy) == (expected.penalty, expected.accuracy)
     scores = [one.readout.predict(rows.states.double()) for one in (fit, expected)]
     np.testing.assert_allclose(*scores, atol=2e-3)
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_without_room_on_the_device_of_one_rank_all_ranks_solve_on_the_cpu(monkeypatch, caplog, selection):
+    rows, config = Rows(), config_of(readout__ridge_selection=selection)
+    expected = bits(fit_ridge(config, SingleProcess(), rows.source(SingleProcess())))
+    room = iter([2**40, 2**10, None])
+    monkeypatch.setattr(solving_device, "free_memory", lambda device: next(room))
+    with caplog.at_level("WARNING"):
+        found = Ranks(3).run(lambda comm: fit_ridge(config, comm, replace(on_torch(rows.source(comm)), level=30)))
+    assert {bits(fit) for fit in found} == {expected}
+    assert caplog.text.count("ridge over 20 features needs 0.0 GiB on cpu, and 0.0 GiB are free there") == 1
