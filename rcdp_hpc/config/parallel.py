@@ -47,6 +47,10 @@ class ParallelSection(Section):
         "synchronised",
         description="what the ranks train",
     )
+    batch_statistics: Literal["all", "rank"] = Field(
+        "all",
+        description="rows whose statistics batch normalisations use in a training step",
+    )
     compression: Literal["none", "fp16"] = Field(
         "none", description="number format in which gradients are sent between ranks"
     )

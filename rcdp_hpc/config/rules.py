@@ -399,6 +399,13 @@ TRAINING = (
         "ranks that step by themselves send their weights, which are not compressed, and no gradients",
     ),
     Rule(
+        "parallel.batch_statistics",
+        lambda c: c.parallel.batch_statistics == "rank",
+        "parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
+        lambda c: not _steps_apart(c),
+        "ranks that step by themselves have their own batch statistics in any case",
+    ),
+    Rule(
         "training.initial",
         lambda c: bool(c.training.initial),
         "a readout.kind that is trained",

@@ -18,8 +18,9 @@ class SyncBatchNorm(nn.Module):
     squares over the ranks, so that ranks may have different numbers of rows, or none. ``hvd.SyncBatchNorm`` does not
     accept tensors on the CPU.
 
-    A process without other ranks uses torch's own kernel. Its sums have another order, which changes the last digits of
-    a result: about 1e-6 of it in float32, one unit of the last place in bfloat16.
+    A rank that normalises its rows by their own statistics (no other ranks, local steps, or ``parallel.batch_statistics
+    = "rank"``) uses torch's own kernel. Its sums have another order, which changes the last digits of a result: about
+    1e-6 of it in float32, one unit of the last place in bfloat16.
 
     Parameters
     ----------
@@ -36,11 +37,11 @@ class SyncBatchNorm(nn.Module):
     running_mean: torch.Tensor
     running_var: torch.Tensor
     largest_batch: torch.Tensor
+    batch_sums: torch.Tensor
 
     def __init__(self, width: int, parallel: Strategy, name: str, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.width = width
-        self.parallel = parallel
         self.name = name
         self.momentum = momentum
         self.eps = eps
@@ -51,6 +52,15 @@ class SyncBatchNorm(nn.Module):
         self.register_buffer("largest_batch", torch.ones((), dtype=torch.float64))
         # The host knows the size of a batch that has no rows on other ranks, and need not ask the device.
         self._largest = 1.0
+        self.follow(parallel)
+
+    def follow(self, parallel: Strategy) -> None:
+        """Normalise with the statistics that a strategy sums."""
+        self.parallel = parallel
+        if parallel.pools_statistics:
+            # Sums of this rank's batches since the last update: of each feature, of its square, and the count.
+            sums = self.running_mean.new_zeros(2 * self.width + 1, dtype=torch.float64)
+            self.register_buffer("batch_sums", sums, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise x, shape (rows, width) or (rows, width, ...)."""
@@ -59,17 +69,34 @@ class SyncBatchNorm(nn.Module):
                 scale = torch.rsqrt(self.running_var + self.eps)
                 return (x - self.running_mean) * scale * self.weight + self.bias
             return _normalised(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
-        if self.parallel.alone:
-            return self._of_one_rank(x)
+        if not self.parallel.sums_batches:
+            return self._of_this_rank(x)
         y, mean, variance, total = _Normalised.apply(x, self.weight, self.bias, self.parallel, self.name, self.eps)
         self._update_running(mean, variance, total)
         return y
 
-    def _of_one_rank(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise a batch of which no other rank has rows, and add its statistics to the running ones."""
+    def _of_this_rank(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise the rows of this rank with their own statistics, and add these to the running ones."""
         count = x.numel() // self.width
         if not count:
             return _normalised(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
+        if self.parallel.alone:
+            return self._by_kernel(x, count)
+        y, mean, scale = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
+        self._note(mean.detach().double(), scale.detach().double() ** -2 - self.eps, count)
+        return y
+
+    @torch.no_grad()
+    def _note(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+        """Add the statistics of this rank's batch, float64, to the running ones, or to those of the other ranks."""
+        one = mean.new_ones(1)
+        if self.parallel.pools_statistics:
+            self.batch_sums.add_(torch.cat([mean, variance + mean * mean, one]), alpha=count)
+        else:
+            self._update_running(mean, variance, one[0] * count)
+
+    def _by_kernel(self, x: torch.Tensor, count: int) -> torch.Tensor:
+        """Normalise the rows of a rank that has its statistics to itself; torch's kernel updates the running ones."""
         if count > self._largest:
             self._largest = float(count)
             self.largest_batch.fill_(self._largest)

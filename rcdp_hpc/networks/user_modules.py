@@ -58,7 +58,7 @@ def use_synced_norm(module: nn.Module, parallel: Strategy) -> None:
     """Make the batch normalisations of a module use the statistics of all ranks."""
     for part in module.modules():
         if isinstance(part, SyncBatchNorm):
-            part.parallel = parallel
+            part.follow(parallel)
 
 
 def dry_run(key: str, name: str, module: nn.Module, shape: Sequence[int]) -> torch.Tensor:

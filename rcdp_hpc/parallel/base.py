@@ -169,6 +169,16 @@ class Strategy(ABC):
         """Whether a step communicates with other ranks."""
         return self.syncs_gradients and not self.engine.alone
 
+    @property
+    def sums_batches(self) -> bool:
+        """Whether the batch statistics of a pass are sums over ranks."""
+        return self.sums_over_ranks
+
+    @property
+    def pools_statistics(self) -> bool:
+        """Whether each rank has its own batch statistics, which are added to the running ones once a step."""
+        return self.sums_over_ranks and not self.sums_batches
+
     @abstractmethod
     def wrap(
         self, optimizer: torch.optim.Optimizer, model: nn.Module, during_backward: bool = True

@@ -61,7 +61,10 @@ def strategy_for(
     check_versions(comm.allgather(engine.version()))
     started = engine.start(comm, stall_seconds, settings, where)
     log.info("%d ranks train with %s (%s)", comm.size, started.describe(), reason)
-    return _strategy(settings)(started)
+    strategy = _strategy(settings, started)
+    if strategy.pools_statistics:
+        log.info("each rank normalises its rows by their own statistics (parallel.batch_statistics = 'rank')")
+    return strategy
 
 
 def choose_engine(comm: Communicator, settings: ParallelSection) -> tuple[type[RanksEngine], str]:
@@ -121,7 +124,7 @@ def check_versions(versions: list[str]) -> None:
         )
 
 
-def _strategy(settings: ParallelSection) -> type[Strategy]:
+def _strategy(settings: ParallelSection, engine: RanksEngine) -> Strategy:
     if settings.replicas != "synchronised":
-        return IndependentReplicas
-    return LocalSGD if settings.local_steps > 1 else Synchronous
+        return IndependentReplicas(engine)
+    return LocalSGD(engine) if settings.local_steps > 1 else Synchronous(engine, settings.batch_statistics)

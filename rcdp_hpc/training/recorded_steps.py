@@ -47,7 +47,9 @@ def obstacle_of(config: Config, network: nn.Module, parallel: Strategy) -> str:
     if own and config.training.graph == "auto":
         return f"{own[0]} is a class of the user's own, whose Python code a recording would not run ('on' records it)"
     has_statistics = any(isinstance(module, SyncBatchNorm) for module in network.modules())
-    return "batch statistics are sums over all ranks" if has_statistics and parallel.sums_over_ranks else ""
+    if has_statistics and parallel.sums_batches:
+        return "batch statistics are sums over all ranks (parallel.batch_statistics = 'all')"
+    return ""
 
 
 def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = None) -> None:

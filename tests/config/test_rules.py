@@ -91,6 +91,8 @@ CASES = [
      {"parallel.local_steps": 1}),
     ("parallel.compression = 'fp16' needs parallel.local_steps = 1",
      {"parallel.compression": "fp16", "parallel.replicas": "averaged"}, {"parallel.replicas": "synchronised"}),
+    ("parallel.batch_statistics = 'rank' needs parallel.local_steps = 1",
+     {"parallel.batch_statistics": "rank", "parallel.local_steps": 2}, {"parallel.local_steps": 1}),
     ("augment needs a trained extractor", {"augment.flip": True},
      {"search.generations": 0, **CONVOLUTION}),
     ("augment.alternate = true needs augment.flip = true",

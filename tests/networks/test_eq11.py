@@ -11,6 +11,7 @@ from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine, single_process
+from rcdp_hpc.parallel.synchronous import Synchronous
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.objective import Objective
 
@@ -88,7 +89,7 @@ def test_a_batch_of_at_most_one_row_keeps_statistics_finite(rows):
 
 
 def test_a_rank_without_rows_has_gradients_of_zero():
-    network = MLPReadout(ReadoutSection(outputs=4, hidden=5), FeatureShape(1, 1, 6), 3, _WithOthersRows(6))
+    network = MLPReadout(ReadoutSection(outputs=4, hidden=5), FeatureShape(1, 1, 6), 3, Synchronous(_WithOthersRows(6)))
     network.train()
     scores = network(torch.empty(0, 6))
     Objective(config_of(), np.ones(3, int)).sum(scores, torch.empty(0, dtype=torch.int64)).backward()

@@ -36,6 +36,8 @@ STEPWISE = {
     "transformer": ["readout.kind=transformer", "readout.heads=2"],
     "muon": ["readout.kind=convolution", "optimizer.kind=muon", "optimizer.learning_rate=0.01"],
 }
+# Its results depend on the number of ranks.
+OWN_STATISTICS = {"own-statistics": ["parallel.batch_statistics=rank", "training.accumulate=2"]}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def trained(tmp_path_factory) -> Path:
                 str(folder / (engine or "alone") / name), [*SMALL, *changes, f"training.batch={96 // ranks}"], engine,
                 str(folder / "prepared"), stages=["train", "evaluate"] if name in EXTRACTORS else ["train"],
             )
-            for name, changes in {**EXTRACTORS, **STEPWISE}.items()
+            for name, changes in {**EXTRACTORS, **STEPWISE, **(OWN_STATISTICS if engine else {})}.items()
         ]  # fmt: skip
 
     train_together(0, trainings("", 1))
@@ -73,7 +75,7 @@ def test_two_ranks_train_a_network_like_one(name, engine, trained):
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [*EXTRACTORS, *STEPWISE])
+@pytest.mark.parametrize("name", [*EXTRACTORS, *STEPWISE, *OWN_STATISTICS])
 @pytest.mark.skipif(len(ENGINES_HERE) < 2, reason="Horovod is not installed")
 def test_both_engines_train_a_network_to_the_same_bits(name, trained):
     one, other = (recorded(trained / engine / name) for engine in ENGINES_HERE)

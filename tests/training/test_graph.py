@@ -117,10 +117,11 @@ def test_values_that_are_read_raise_with_their_place():
 def test_a_training_says_why_its_steps_are_not_recorded(caplog):
     gpu, alone = torch.device("cuda", 0), single_process()
     network = nn.Sequential(SyncBatchNorm(2, alone, "norm"))
-    ranks = SimpleNamespace(sums_over_ranks=True)
+    ranks = SimpleNamespace(sums_batches=True)
     own = config_of(loss__kind="lossy:Own")
     assert wants_recordings(config_of(), gpu, network, alone)
     assert wants_recordings(config_of(), gpu, nn.Sequential(), ranks)
+    assert wants_recordings(config_of(), gpu, network, SimpleNamespace(sums_batches=False))
     assert not wants_recordings(config_of(), torch.device("cpu"), network, alone)
     assert not wants_recordings(config_of(training__graph="off"), gpu, network, alone)
     with caplog.at_level(logging.INFO):

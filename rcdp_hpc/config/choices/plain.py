@@ -357,6 +357,17 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "parallel.batch_statistics",
+        (
+            Choice(
+                "all", "those of all ranks: any number of ranks computes the same; a message for each layer and pass"
+            ),
+            Choice(
+                "rank", "those of the rank: fewer messages, and steps that a GPU can record; results depend on ranks"
+            ),
+        ),
+    ),
+    ChoiceTable(
         "parallel.compression",
         (
             Choice("none", "float32"),
