@@ -261,10 +261,11 @@ class DeviceSums:
     def _add_rounded(self, total: Tensor, part: Tensor) -> None:
         """Add pending sums to the totals, as multiples of the unit if there is one."""
         wide = part.double()
-        if self._unit is not None:
+        if self._unit is None:
+            total += wide
+        else:
             # The unit is a power of two, so the multiplications are exact.
-            wide.mul_(1 / self._unit).round_().mul_(self._unit)
-        total.add_(wide)
+            total.add_(wide.mul_(1 / self._unit).round_(), alpha=self._unit)
 
     def add_all(self, features: Any, targets: Any, batch_rows: int) -> None:
         """Add many rows in blocks of `batch_rows`; the last one may be shorter."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from parallel.thread_ranks import on_ranks
+from recorded_step import NoReadBacks, ReadBackError
 
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir import device_sums
@@ -127,6 +128,17 @@ def test_targets_that_are_numbers_and_row_weights(problem, rng, joined):
     doubled.clear()
     assert not doubled.rows
     assert not doubled.lower.any()
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+@pytest.mark.parametrize("weights", [None, CLASS_WEIGHTS], ids=["plain", "weighted"])
+def test_nothing_is_read_from_the_device_while_rows_are_added(problem, precision, weights):
+    states = problem[0].bfloat16(), problem[1]
+    with NoReadBacks():
+        sums = sum_slabs(DeviceSums(WIDTH, CLASSES, precision, BOUND), slabs_of(states, range(8)), weights)
+    assert sums.rows == ROWS
+    with pytest.raises(ReadBackError, match="device_sums"), NoReadBacks():
+        DeviceSums(WIDTH, 1, "single").add(states[0], problem[1][:, None])
 
 
 def test_penalties_are_chosen_as_with_blas(problem):

@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +24,13 @@ from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.activations import load_activation
-from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
-from rcdp_hpc.reservoir.device_sums import is_class, make_sums, sums_bytes
+from rcdp_hpc.reservoir.device_sums import make_sums, sums_bytes
 from rcdp_hpc.reservoir.gram import reduce_sums
 from rcdp_hpc.reservoir.left_out import LeftOut, left_out, left_out_bytes, solve_rows
 from rcdp_hpc.reservoir.ridge import (
     RidgeReadout,
     best_by,
-    one_hot,
     scaled_error,
-    scaling_sums,
     score_moments,
     solve,
 )
@@ -42,18 +38,14 @@ from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.training.solve.solving_device import device_with_room
+from rcdp_hpc.training.solve.validation_errors import ValidationErrors, stored_bytes
 
 log = logging.getLogger(__name__)
 
 Blocks = Iterable[tuple[torch.Tensor, torch.Tensor]]
 ORIGINAL, SYNTHETIC, VALIDATION = 0, 1, 2
-# Largest size of the validation states that a rank stores while it tries penalties; larger ones are computed for each
-# penalty again.
-STORED_BYTES = 2**30
 # Rows or features up to which the training uses leave-one-out: its eigendecomposition then takes seconds.
 LEFT_OUT_AT_MOST = 3000
-# The errors of each block are rounded to multiples of this number, so that their sum is exact in any order.
-ERROR_STEP = 2.0**-30
 
 
 @dataclass(frozen=True)
@@ -167,7 +159,10 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
     weights = class_weights(config, source.class_counts)
     rows = source.rows + source.validation_rows
     few = left_out_suits(config, rows, source.width)
-    needed = left_out_bytes(rows, source.width) if few else sums_bytes(source.width, source.classes)
+    if few:
+        needed = left_out_bytes(rows, source.width)
+    else:
+        needed = sums_bytes(source.width, source.classes) + stored_bytes(source)
     what = f"ridge over {source.width} features"
     source = replace(source, device=device_with_room(comm, source.device, needed, what, source.level))
     fit = _by_left_out if few else _by_validation
@@ -356,7 +351,7 @@ def _by_validation(
     agree(comm, lambda: sum_slabs(sums, source.partitions(), weights))
     reduce_sums(sums, comm)
     summed_at = time.perf_counter()
-    validation = _Validation(source, weights)
+    validation = ValidationErrors(source, weights)
     correct: dict[float, float] = {}
 
     def error_of(penalty: float) -> float:
@@ -432,53 +427,3 @@ def _report_unsolved(config: Config, errors: dict[float, float], level: int) -> 
             "(readout.ridge_precision = '%s')",
             ", ".join(small), config.readout.ridge_precision,
         )  # fmt: skip
-
-
-class _Validation:
-    """The validation rows of a rank, by which the penalty is selected; their states are stored if they fit."""
-
-    def __init__(self, source: RowSource, weights: NDArray[np.float64] | None) -> None:
-        self.source = source
-        self.weights = weights
-        self._stored: list[list[tuple[torch.Tensor, torch.Tensor]]] | None = None
-
-    def partitions(self) -> Iterable[Blocks]:
-        if self.source.validation_rows * self.source.width * 4 > STORED_BYTES:
-            return self.source.validation()
-        if self._stored is None:
-            self._stored = [list(partition) for partition in self.source.validation()]
-        return self._stored
-
-    def sums_for(self, readout: RidgeReadout) -> NDArray[np.float64]:
-        """Return the sums of `scaling_sums`, the number of correct rows, and the sum of the weights."""
-        counts = self.source.class_counts
-        total = counts if self.weights is None else counts * self.weights
-        shares = total / total.sum()
-        if self.source.device is not None:
-            return self._sums_on(self.source.device, readout, shares)
-        result = np.zeros(5)
-        for partition in self.partitions():
-            for states, labels in partition:
-                scores, expected = readout.predict(states), labels.cpu().numpy()
-                weight: Any = np.ones(len(expected)) if self.weights is None else self.weights[expected]
-                targets = one_hot(expected, self.source.classes)
-                scaling = scaling_sums(scores, targets, shares, weight)
-                sums = [*scaling, np.count_nonzero(scores.argmax(1) == expected), weight.sum()]
-                result += np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
-        return result
-
-    @torch.no_grad()
-    def _sums_on(self, device: torch.device, readout: RidgeReadout, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sums of `sums_for`, which are read from the device once."""
-        scores_of, shares_there = readout.placed(device), torch.from_numpy(shares).to(device)
-        ones = np.ones(self.source.classes) if self.weights is None else self.weights
-        class_weights = torch.from_numpy(ones).to(device)
-        result = torch.zeros(5, dtype=torch.float64, device=device)
-        for partition in self.partitions():
-            for states, labels in partition:
-                scores, expected = scores_of(states.to(device)), labels.to(device)
-                weight, targets = class_weights[expected], is_class(expected, self.source.classes)
-                scaling = scaling_sums_of(scores, targets, shares_there, weight)
-                counts = torch.stack([(scores.argmax(1) == expected).sum().double(), weight.sum()])
-                result += (torch.cat([scaling, counts]) / ERROR_STEP).round() * ERROR_STEP
-        return result.cpu().numpy()

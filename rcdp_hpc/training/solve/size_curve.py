@@ -25,7 +25,8 @@ from rcdp_hpc.reservoir.ridge import (
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_root
-from rcdp_hpc.training.solve.ridge_fit import ERROR_STEP, Blocks
+from rcdp_hpc.training.solve.ridge_fit import Blocks
+from rcdp_hpc.training.solve.validation_errors import ERROR_STEP
 
 DOING = "eliminating features"
 

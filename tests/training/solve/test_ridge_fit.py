@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.partition.batches import BatchPlan
-from rcdp_hpc.training.solve import ridge_fit, solving_device
+from rcdp_hpc.training.solve import solving_device, validation_errors
 from rcdp_hpc.training.solve.ridge_fit import (
     ORIGINAL,
     SYNTHETIC,
@@ -192,7 +192,7 @@ def test_smoothed_targets_give_smoothed_scores(selection):
 def test_states_of_many_validation_rows_are_computed_for_each_penalty(monkeypatch):
     rows = Rows()
     expected = bits(fitted(rows, readout__ridge_selection="validation"))
-    monkeypatch.setattr(ridge_fit, "STORED_BYTES", 100)
+    monkeypatch.setattr(validation_errors, "STORED_BYTES", 100)
     assert bits(fitted(rows, readout__ridge_selection="validation")) == expected
 
 
