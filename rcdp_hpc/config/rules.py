@@ -628,13 +628,6 @@ SEARCH = (
     Rule(
         "search.candidates_at_once",
         _searches(_at_once),
-        "search.candidate_seconds = 0",
-        lambda c: not c.search.candidate_seconds,
-        "the time of one candidate cannot be told apart from that of the others",
-    ),
-    Rule(
-        "search.candidates_at_once",
-        _searches(_at_once),
         "search.group_ranks = 0 or 1",
         lambda c: c.search.group_ranks <= 1,
         "a group of ranks divides each candidate",

@@ -230,14 +230,13 @@ class Evaluator:
         reasons: Reasons = []
         self._write_journal(lambda journal: journal.begin(*current))
         self.fitness.prepare([self.space.named(row) for row in assignment[:, 1:]])
-        at_once = self.fitness.candidates_at_once
-        for start in range(0, len(assignment), at_once):
+        for places in self._batches(assignment[:, 1:]):
             if signals.stop_agreed(self._group):
                 break
-            evaluations = self._evaluate_together(assignment[start : start + at_once, 1:])
+            evaluations = self._evaluate_together(assignment[places, 1:])
             if not is_leader:
                 continue
-            for place, one in enumerate(evaluations, start):
+            for place, one in zip(places, evaluations, strict=True):
                 rows[place, 1:5] = one.fitness, one.error, one.accuracy, one.seconds
                 rows[place, COLUMNS.index("status")] = EVALUATED if one.reason is None else FAILED
                 if one.reason is not None:
@@ -247,11 +246,23 @@ class Evaluator:
                     self.advance((place + 1) * total // count - place * total // count)
         return rows, reasons
 
+    def _batches(self, values: NDArray[np.float64]) -> list[list[int]]:
+        """Return the places of the candidates, shape (n, d), of each call of the fitness.
+
+        Candidates of a batch that an earlier job did not finish come first, one by one.
+        """
+        at_once, places = self.fitness.candidates_at_once, range(len(values))
+        journal = self.journal if at_once > 1 else None
+        alone = [place for place in places if journal is not None and journal.was_in_lost_batch(values[place])]
+        rest = [place for place in places if place not in alone]
+        return [[place] for place in alone] + [rest[start : start + at_once] for start in range(0, len(rest), at_once)]
+
     def _evaluate_together(self, values: NDArray[np.float64]) -> list[Evaluation]:
         """Evaluate the candidates of one call of the fitness, shape (n, d), and record them in the journal."""
         if len(values) == 1:
             return [self._evaluate_one(values[0])]
-        evaluations = self.fitness.evaluate([self.space.named(row) for row in values])
+        with nullcontext() if self.journal is None else self.journal.batch(values):
+            evaluations = self.fitness.evaluate([self.space.named(row) for row in values])
 
         def record(journal: Journal) -> None:
             for row, evaluation in zip(values, evaluations, strict=True):

@@ -143,8 +143,6 @@ CASES = [
      {"search.folds": 3, "data.balance_counts": [60, 60]}, {"data.balance_counts": []}),
     ("search.candidates_at_once = 2 needs search.evaluation = 'ridge'",
      {**AT_ONCE, "search.evaluation": "train"}, {"search.evaluation": "ridge"}),
-    ("search.candidates_at_once = 2 needs search.candidate_seconds = 0",
-     {**AT_ONCE, "search.candidate_seconds": 3.0}, {"search.candidate_seconds": 0.0}),
     ("search.candidates_at_once = 2 needs search.group_ranks = 0 or 1",
      {**AT_ONCE, "search.group_ranks": 2}, {"search.group_ranks": 0}),
     ("search.candidates_at_once = 2 needs a reservoir without noise, layers or scans",

@@ -64,8 +64,7 @@ def test_large_reservoirs_and_many_rows_need_more_memory():
     "settings",
     [
         config({"layers": 2}), config({"noise": 0.1}), config({"kernel": "sparse-fp32"}), config(evaluation="train"),
-        config(candidate_seconds=5.0), config(group_ranks=2),
-        config(space={"nodes": {"low": 10, "high": 20}}),
+        config(group_ranks=2), config(space={"nodes": {"low": 10, "high": 20}}),
     ],
 )  # fmt: skip
 def test_candidates_that_cannot_be_stacked_are_evaluated_one_by_one(settings):

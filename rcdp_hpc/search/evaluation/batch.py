@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
@@ -31,8 +32,9 @@ from rcdp_hpc.search.evaluation.batched_data import DeviceRows
 from rcdp_hpc.search.evaluation.batched_left_out import BatchedRows
 from rcdp_hpc.search.evaluation.batched_matrices import BatchedMatrices
 from rcdp_hpc.search.evaluation.batched_ridge import BatchedReadouts, BatchedSums, best_scores, errors_and_accuracies
-from rcdp_hpc.search.evaluation.candidate import Evaluation, score
+from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness, states_device
+from rcdp_hpc.search.evaluation.limits import TookTooLongError, time_limit
 from rcdp_hpc.search.evaluation.rank_group import attempt, row_blocks
 from rcdp_hpc.search.evaluation.ridge import ErrorAccuracy, uses_left_out
 from rcdp_hpc.search.evaluation.rows import FitnessData
@@ -41,13 +43,18 @@ from rcdp_hpc.search.space import Values, with_values
 log = logging.getLogger(__name__)
 
 
+# Error and accuracy of a candidate, its failure, or None if it has to be evaluated alone.
+Result = ErrorAccuracy | CandidateError | None
+
+
 class BatchedFitness(Fitness):
     """The fitness of `ReservoirFitness`, by ridge, for ``search.candidates_at_once`` candidates at once.
 
     The result of a candidate does not depend on the others in its batch: a batch that is not full is filled up. Errors
     differ from those of `ReservoirFitness` by a relative 1e-4 at most on reservoirs that forget their past: the states
     are those of another product, and the sums have another order. A candidate that fails in a batch is evaluated alone,
-    so that its reason is that of `ReservoirFitness`; so are all candidates of a batch that does not fit into memory.
+    so that its reason is that of `ReservoirFitness`. So are all candidates of a batch that does not fit into memory, or
+    takes longer than ``search.candidate_seconds`` for each of them.
 
     Parameters
     ----------
@@ -118,12 +125,17 @@ class BatchedFitness(Fitness):
         seconds = (time.perf_counter() - started) / max(1, len(order))
         found = {place: one for place, one in zip(order, results, strict=True) if one is not None}
         return [
-            self._evaluation(found[place], seconds) if place in found else self.single(values)
+            self._evaluation(found[place], values, seconds) if place in found else self.single(values)
             for place, values in enumerate(candidates)
         ]
 
-    def _evaluation(self, result: ErrorAccuracy, seconds: float) -> Evaluation:
-        return Evaluation(score(self.config.search, *result), *result, seconds)
+    def _evaluation(self, result: ErrorAccuracy | CandidateError, values: Values, seconds: float) -> Evaluation:
+        def measured(values: Values) -> ErrorAccuracy:
+            if isinstance(result, CandidateError):
+                raise result
+            return result
+
+        return replace(evaluate_candidate(measured, values, self.config.search), seconds=seconds)
 
     def _prepared(self, values: Values) -> ReservoirSection | None:
         """Return the settings of a candidate; None if it has to be evaluated alone."""
@@ -146,11 +158,11 @@ class BatchedFitness(Fitness):
             )
         return self._matrices
 
-    def _measured(self, candidates: list[ReservoirSection]) -> list[ErrorAccuracy | None]:
-        """Return error and accuracy of each candidate; None for one that has to be evaluated alone."""
+    def _measured(self, candidates: list[ReservoirSection]) -> list[Result]:
+        """Return the result of each candidate."""
         if not candidates:
             return []
-        measured, failure = attempt(lambda: self._measure(candidates))
+        measured, failure = attempt(lambda: self._in_time(candidates))
         if measured is not None:
             return measured
         if failure is not None and not isinstance(failure, CandidateError):
@@ -159,11 +171,22 @@ class BatchedFitness(Fitness):
             log,
             "batch",
             f"search.candidates_at_once = {self.candidates_at_once}: a batch could not be computed ({failure}); its "
-            "candidates are evaluated one after the other. Set a smaller number if there is not enough memory",
+            "candidates are evaluated one after the other",
         )
         return [None] * len(candidates)
 
-    def _measure(self, candidates: list[ReservoirSection]) -> list[ErrorAccuracy | None]:
+    def _in_time(self, candidates: list[ReservoirSection]) -> list[Result]:
+        """Measure candidates in the time of all of them; one that is alone in its batch fails if that is over."""
+        count, each = len(candidates), self.config.search.candidate_seconds
+        try:
+            with time_limit(count * each):
+                return self._measure(candidates)
+        except TookTooLongError as failure:
+            if count == 1:
+                return [failure]
+            raise CandidateError(f"it took longer than {count} times search.candidate_seconds = {each:g}") from None
+
+    def _measure(self, candidates: list[ReservoirSection]) -> list[Result]:
         count = len(candidates)
         filled = candidates + candidates[:1] * (self.candidates_at_once - count)
         with torch.no_grad():

@@ -33,6 +33,10 @@ class _TimeIsUp(BaseException):
     """Not an Exception, so that a user's `except Exception` does not swallow it."""
 
 
+class TookTooLongError(CandidateError):
+    """A candidate has exceeded its time limit."""
+
+
 class Clock:
     """Checks whether a candidate has exceeded its time limit.
 
@@ -49,7 +53,7 @@ class Clock:
     def check(self) -> None:
         """Raise a `CandidateError` if the time is up."""
         if self.seconds and time.monotonic() - self.started > self.seconds:
-            raise CandidateError(too_long(self.seconds))
+            raise TookTooLongError(too_long(self.seconds))
 
 
 def too_long(seconds: float) -> str:
@@ -92,7 +96,7 @@ def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except _TimeIsUp:
-        raise CandidateError(too_long(seconds)) from None
+        raise TookTooLongError(too_long(seconds)) from None
     finally:
         signal.signal(signal.SIGALRM, earlier_handler)
 

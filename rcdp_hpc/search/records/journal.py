@@ -3,7 +3,8 @@
 A rank appends a line for every candidate that it evaluated. A line has the digest of the settings of its search. The
 evaluation of a candidate does not depend on time or rank, so a line of the same settings is always valid. If candidates
 have a time limit, a line also announces each candidate before its evaluation, and a watchdog ends the job if a
-candidate does not return.
+candidate does not return. The candidates of a batch are in a file of their own while they are evaluated: after a
+restart they are evaluated one after the other, so that the one that hangs is found.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.runtime.digests import read_intact_lines, sealed_line
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.digests import read_intact_lines, read_sealed, sealed_line, write_sealed
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 
 log = logging.getLogger(__name__)
 
 FOLDER = "journal"
+BATCH_SUFFIX = ".batch.json"
 Key = tuple[bytes, float]
 # A candidate counts as hanging after its time limit times PATIENCE plus PATIENCE_SECONDS.
 PATIENCE = 1.5
@@ -65,6 +68,8 @@ class Journal:
         self.abort = abort
         self.paths = [folder / FOLDER / f"rank-{rank:05d}-{parity}.jsonl" for parity in (0, 1)]
         self.hang_path = folder / FOLDER / f"rank-{rank:05d}.hang"
+        self.batch_path = folder / FOLDER / f"rank-{rank:05d}{BATCH_SUFFIX}"
+        self._lost_batches = _lost_batches(folder, digest) if limit else set()
         self.generation = 0
         self.share = 1.0
         self._newest_generation = [_newest_generation(path, digest) for path in self.paths]
@@ -122,32 +127,58 @@ class Journal:
         if self._hang_file is not None:
             self.record(values, None)
 
+    def was_in_lost_batch(self, values: NDArray[np.float64]) -> bool:
+        """Return whether an earlier job ended while it evaluated a candidate, shape (d,), in a batch."""
+        return values.tobytes() in self._lost_batches
+
+    @contextmanager
+    def batch(self, values: NDArray[np.float64]) -> Iterator[None]:
+        """Record and watch the evaluation of a batch, shape (n, d), if there is a time limit.
+
+        The batch has the time of its candidates, and if it exceeds it, each candidate alone has its own once more.
+        """
+        if self._hang_file is None:
+            yield
+            return
+        write_sealed(self.batch_path, {"digest": self.digest, "values": values.tolist()})
+        name = f"batch of {len(values)} candidates"
+        then = "its candidates will be evaluated one after the other"
+        with self._watched(name, 2 * len(values) * self.limit, then, self._hang_file):
+            yield
+        with os_errors_explained(self.batch_path):
+            self.batch_path.unlink()
+
     @contextmanager
     def watched(self, name: str) -> Iterator[None]:
         """Watch the evaluation of the announced candidate: if it hangs, write its name and end the job."""
         if self._hang_file is None:
             yield
             return
-        patience = PATIENCE * self.limit + PATIENCE_SECONDS
-        timer = threading.Timer(patience, self._end_job, (name, patience))
+        with self._watched(f"candidate {name}", self.limit, "the candidate will count as failed", self._hang_file):
+            yield
+
+    @contextmanager
+    def _watched(self, name: str, limit: float, then: str, file: IO[str]) -> Iterator[None]:
+        patience = PATIENCE * limit + PATIENCE_SECONDS
+        timer = threading.Timer(patience, self._end_job, (name, patience, then))
         timer.daemon = True
         timer.start()
         # This timer is a thread outside Python, since native code may hold the interpreter.
-        faulthandler.dump_traceback_later(patience + BACKSTOP_SECONDS, exit=True, file=self._hang_file)
+        faulthandler.dump_traceback_later(patience + BACKSTOP_SECONDS, exit=True, file=file)
         try:
             yield
         finally:
             timer.cancel()
             faulthandler.cancel_dump_traceback_later()
 
-    def _end_job(self, name: str, seconds: float) -> None:
+    def _end_job(self, name: str, seconds: float, then: str) -> None:
         if self._hang_file is not None:
             self._hang_file.write(f"{name}\n")
             self._hang_file.flush()
         message = (
-            f"rcdp: error: rank {self.rank}: the candidate {name} has not returned after {seconds:g} s "
-            f"(search.candidate_seconds = {self.limit:g}): it hangs, and the job is ended. Start again to resume; the "
-            "candidate will count as failed."
+            f"rcdp: error: rank {self.rank}: the {name} has not returned after {seconds:g} s "
+            f"(search.candidate_seconds = {self.limit:g}): it hangs, and the job is ended. Start again to resume; "
+            f"{then}."
         )
         print(message, file=sys.stderr, flush=True)
         self.abort(1)
@@ -193,6 +224,20 @@ def read_journals(folder: Path, digest: str) -> dict[Key, Evaluation]:
         if path.stat().st_size:
             evaluations = _hanging_candidate(path, digest) | evaluations
     return evaluations
+
+
+def _lost_batches(folder: Path, digest: str) -> set[bytes]:
+    """Return the values of the candidates that earlier jobs of these settings were evaluating in batches."""
+    lost: set[bytes] = set()
+    for path in sorted((folder / FOLDER).glob(f"rank-*{BATCH_SUFFIX}")):
+        try:
+            batch = read_sealed(path)
+        except DataDamagedError as error:
+            log.warning("%s; its candidates are evaluated in batches again", error)
+            continue
+        if batch["digest"] == digest:
+            lost |= {np.array(values, dtype=np.float64).tobytes() for values in batch["values"]}
+    return lost
 
 
 def _hanging_candidate(path: Path, digest: str) -> dict[Key, Evaluation]:

@@ -21,6 +21,7 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.batch import BatchedFitness
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.limits import TookTooLongError
 from rcdp_hpc.search.space import with_values
 
 CANDIDATES = [
@@ -162,6 +163,36 @@ def test_sequences_of_unequal_length_are_refused():
     data = replace(small_data(), lengths_train=np.full(300, 5), lengths_val=np.full(100, 5))
     with pytest.raises(InputError, match="unequal length"):
         BatchedFitness(batched(), data)
+
+
+def test_a_batch_that_takes_too_long_is_evaluated_one_by_one(monkeypatch):
+    fitness = BatchedFitness(batched(candidate_seconds=30.0), small_data())
+
+    def too_long(candidates):
+        raise TookTooLongError("took longer than search.candidate_seconds = 30")
+
+    monkeypatch.setattr(fitness, "_measure", too_long)
+    alone = [ReservoirFitness(small_config(), small_data())(values) for values in CANDIDATES[:2]]
+    assert [bits(one) for one in fitness.evaluate(CANDIDATES[:2])] == [bits(one) for one in alone]
+    # A candidate that was alone in its batch has had its time.
+    assert fitness(CANDIDATES[0]).reason == "took longer than search.candidate_seconds = 30"
+
+
+def test_candidates_that_take_too_long_fail_with_their_own_limit():
+    fitness = BatchedFitness(batched(candidate_seconds=1e-9), small_data())
+    for one in (*fitness.evaluate(CANDIDATES), fitness(CANDIDATES[0])):
+        assert one.reason == "took longer than search.candidate_seconds = 1e-09"
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_evaluated_one_by_one(monkeypatch):
+    fitness = BatchedFitness(batched(), small_data())
+
+    def refused(candidates):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(fitness, "_measure", refused)
+    alone = [ReservoirFitness(small_config(), small_data())(values) for values in CANDIDATES]
+    assert [bits(one) for one in fitness.evaluate(CANDIDATES)] == [bits(one) for one in alone]
 
 
 def test_a_kernel_of_one_reservoir_is_refused():
