@@ -193,8 +193,9 @@ def _most_used_device(config: Config, run: RunDirectory, gpus: Sequence[RankGPU]
     """Return torch's name of the device with which most states of the run are computed, on this rank."""
     if not gpus:
         return "cpu"
-    from rcdp_hpc.runtime.device import device
+    from rcdp_hpc.runtime.device import device, set_workspaces
 
+    set_workspaces(config)  # the measurement of a kernel may use cuBLAS first
     if config.has_search and config.search.device != "auto":
         return str(device(config.search.device, "search.device"))
     return str(device(training_device(config, run, gpus, threads, quiet=True)))

@@ -65,8 +65,8 @@ _LESS_MEMORY = {
     "prepare": "set a smaller data.memory_budget",
     "search": "set a smaller search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
     "train": "set a smaller training.batch (with a larger training.accumulate), reservoir.batch_rows, or "
-    "states.memory_mib (states beyond it go to a file), or set states.precision = 'float16' (with "
-    "--restart)",
+    "states.memory_mib (states beyond it go to the memory of the host, or to a file), or set states.precision = "
+    "'float16' (with --restart)",
     "evaluate": "set a smaller reservoir.batch_rows",
 }
 

@@ -94,11 +94,17 @@ def set_up_device(where: torch.device, config: Config) -> None:
     if where.type != "cuda":
         return
     torch.cuda.set_device(where)
+    set_workspaces(config)
     if config.parallel.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling each new tensor with NaN takes a launch of its own; no operation here reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def set_workspaces(config: Config) -> None:
+    """In deterministic mode, set the workspaces with which cuBLAS repeats to the bit, before it is used first."""
+    if config.parallel.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def refuse_without_gpu(config: Config, where: torch.device) -> None:

@@ -151,6 +151,7 @@ def prepared(tmp_path_factory) -> RunDirectory:
 @pytest.fixture
 def _visible(monkeypatch):
     """Let torch see a GPU."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
 

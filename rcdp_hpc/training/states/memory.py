@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.reservoir.kernels.slots import SLOT_BYTES
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.gpus import ranks_of_same_gpu
 from rcdp_hpc.runtime.device import CPU, WORKSPACE, free_gpu_memory, total_gpu_memory
@@ -82,6 +84,14 @@ class Memories:
         share, total = memory_share(comm, where), total_gpu_memory(where)
         network = network_bytes(config, sample_shape, width)
         left = int(total * UNKNOWN_NETWORK) if network is None else network + int(GAPS * total)
-        room = max(0, share - WORKSPACE - left)
+        block = 0 if config.extractor.trained else _block_bytes(config, width)
+        room = max(0, share - WORKSPACE - left - block)
         name = torch.cuda.get_device_name(where)
         return cls(min(limit or room, room), host, config.states.disk_mib * MIB, name)
+
+
+def _block_bytes(config: Config, width: int) -> int:
+    """Return the bytes of a GPU that the states of a block need while they are computed."""
+    reservoir = config.reservoir
+    nodes = 0 if reservoir.kind == "none" else reservoir.nodes
+    return SLOT_BYTES + (reservoir.batch_rows or DEFAULT_BATCH_ROWS) * 4 * (4 * nodes + 3 * width)

@@ -26,7 +26,7 @@ from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.ram import MIB, is_tmpfs
 from rcdp_hpc.training.loop import Trainer
-from rcdp_hpc.training.states import placement
+from rcdp_hpc.training.states import need, placement
 from rcdp_hpc.training.states.cache import cache_states
 from rcdp_hpc.training.states.host_states import HostStates, SideStream
 from rcdp_hpc.training.states.memory import Memories
@@ -63,7 +63,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "local"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr(placement, "is_tmpfs", lambda _: False)
+    monkeypatch.setattr(need, "is_tmpfs", lambda _: False)
     return folder
 
 
@@ -172,13 +172,35 @@ def test_a_gpu_without_its_memory_hands_the_states_to_the_next_place(prepared, f
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 MiB")
         return empty(*shape, **given)
 
-    monkeypatch.setattr(placement.torch, "empty", allocate)
+    monkeypatch.setattr(need.torch, "empty", allocate)
     with caplog.at_level("INFO"):
         out = train(prepared, tmp_path / "run", "training.epochs=1", "training.baseline=false")
     assert full == [((1446, 1600),)]
-    assert "cpu has no 9 MiB of memory for the states, though they should fit: the next place is used" in caplog.text
+    assert (
+        "cpu has no 9 MiB for the states, which should fit (CUDA out of memory. Tried to allocate 9.00" in caplog.text
+    )
     assert "states stored in memory of the host" in caplog.text
     assert len(curve(out)) == 1
+
+
+def test_a_gpu_that_is_full_while_it_computes_hands_the_states_on(
+    prepared, in_memory, folder, tmp_path, caplog, monkeypatch
+):
+    fake_gpu(monkeypatch, 64)
+    compute, full = placement.cache_states, []
+
+    def cached(*given):
+        if given[2] == "validation" and not full:
+            full.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nand more")
+        return compute(*given)
+
+    monkeypatch.setattr(placement, "cache_states", cached)
+    with caplog.at_level("INFO"):
+        out = train(prepared, tmp_path / "run", *VARIED)
+    assert "states next to them (CUDA out of memory. Tried to allocate 2.00 GiB): the next place is used" in caplog.text
+    assert "states stored in memory of the host" in caplog.text
+    np.testing.assert_array_equal(curve(out), curve(in_memory))
 
 
 def test_states_that_fit_are_stored_on_the_gpu(prepared, tmp_path, caplog, monkeypatch):
@@ -209,14 +231,14 @@ def no_room(*_):
 @pytest.mark.parametrize(
     ("where", "name", "value", "message"),
     [
-        (placement, "SPARE_BYTES", 2**62, r"has \d+ MiB free for a file of 9 MiB \(set TMPDIR\)"),
+        (need, "SPARE_BYTES", 2**62, r"has \d+ MiB free for a file of 9 MiB \(set TMPDIR\)"),
         (
-            placement,
+            need,
             "reserve",
             no_room,
             r"cannot be written to .* \(No space left on device; set TMPDIR\)",
         ),
-        (placement, "is_tmpfs", lambda _: True, r"is in memory, not on a disk \(set TMPDIR to a disk\)"),
+        (need, "is_tmpfs", lambda _: True, r"is in memory, not on a disk \(set TMPDIR to a disk\)"),
     ],
 )
 def test_a_disk_without_room_is_reported_and_states_are_recomputed(
@@ -260,7 +282,7 @@ def test_samples_that_exceed_the_memory_are_refused_with_advice(tmp_path):
 def test_samples_without_a_reservoir_have_the_same_bits(prepared, folder, tmp_path, monkeypatch, changes):
     """Without a computation there is no rounding."""
     kept = train(prepared, tmp_path / "kept", *changes)
-    monkeypatch.setattr(placement._Need, "beyond_memory", lambda need: "too many")
+    monkeypatch.setattr(need.Need, "beyond_memory", lambda _: "too many")
     anew = train(prepared, tmp_path / "anew", *changes, "states.disk_mib=0")
     np.testing.assert_array_equal(curve(anew), curve(kept))
 
@@ -302,7 +324,7 @@ def test_a_folder_in_memory_is_not_used_as_a_disk(tmp_path, monkeypatch):
 @pytest.mark.mpi
 def test_all_ranks_recompute_if_one_has_no_room(prepared, in_memory, tmp_path):
     code = (
-        "import os, sys, rcdp_hpc.cli as cli, rcdp_hpc.training.states.placement as keep\n"
+        "import os, sys, rcdp_hpc.cli as cli, rcdp_hpc.training.states.need as keep\n"
         "keep.is_tmpfs = lambda _: False\n"
         "if os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
         "    keep.SPARE_BYTES = 2**62\n"
