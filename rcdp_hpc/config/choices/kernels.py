@@ -18,6 +18,11 @@ KERNELS = ChoiceTable(
         Choice("dense-fp16", "float16 products (GPUs)", f"{_OF}.dense:DenseFloat16"),
         Choice("fused-bf16", "bfloat16 products with the activation included, by oneDNN", f"{_OF}.fused:FusedBfloat16"),
         Choice(
+            "triton-bf16",
+            "bfloat16 products with activation and leak included, by Triton (GPUs)",
+            f"{_OF}.triton_bf16:TritonBfloat16",
+        ),
+        Choice(
             "sparse-fp32",
             "float32 products of a sparse matrix, for large sparse reservoirs",
             f"{_OF}.sparse:SparseFloat32",
