@@ -191,6 +191,20 @@ def _normalised(
     return torch.nn.functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
 
 
+def _statistics_of_shape(
+    x: torch.Tensor, mean: torch.Tensor | None, variance: torch.Tensor | None, momentum: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tensors of the shape and dtype that ``torch.batch_norm_update_stats`` returns, without values."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.new_empty(x.shape[1], dtype=dtype), x.new_empty(x.shape[1], dtype=dtype)
+
+
+# Torch has no such function for the meta device, which torch.compile and checks of shapes compute on.
+if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::batch_norm_update_stats", "Meta"):
+    _META = torch.library.Library("aten", "IMPL", "Meta")
+    _META.impl("batch_norm_update_stats", _statistics_of_shape)
+
+
 def _sums(x: torch.Tensor) -> torch.Tensor:
     """Return sum and sum of squares of each channel of a map, and the count, shape (2 * channels + 1,), float64."""
     channels = x.shape[1]

@@ -121,7 +121,8 @@ class DifferentiableReservoir(nn.Module):
         leak = float(self.settings.leak) if rates is None else rates
         dtype = product_dtype(u.to(bias.dtype))
         cast = partial(self._casts.of, dtype=dtype)
-        driven = u.to(dtype) @ cast(f"input_{scan}_{layer}", weights).T
+        # One product of all steps is faster than one for each, which torch makes of a transposed tensor.
+        driven = u.to(dtype).contiguous() @ cast(f"input_{scan}_{layer}", weights).T
         constant = cast(f"recurrent_{scan}_{layer}", recurrent)
         if self.settings.kind == "diagonal":
             mixing = cast(f"mixing_{scan}_{layer}", self.get_buffer(f"mixing_{scan}_{layer}"))

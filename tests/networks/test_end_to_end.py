@@ -122,6 +122,18 @@ def test_a_rank_without_rows_normalises_maps():
     torch.testing.assert_close(norm.running_var, torch.tensor([0.9 + 0.8]))
 
 
+def test_statistics_of_all_ranks_have_shapes_on_the_meta_device():
+    class Apart(SingleProcessEngine):
+        alone = False
+
+    norm = SyncBatchNorm(3, Synchronous(Apart()), "n").to("meta")
+    x = torch.empty(4, 3, 2, 2, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    y = norm(x)
+    y.sum().backward()
+    assert (y.shape, y.dtype) == (x.shape, x.dtype)
+    assert x.grad.shape == x.shape
+
+
 def test_batch_normalisation_of_maps_sums_over_ranks():
     x = torch.randn(6, 3, 4, 4)
     parallel = Synchronous(_Summing())

@@ -14,7 +14,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.config.choices import READOUTS, readout_choice
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.readouts import build_readout
-from rcdp_hpc.networks.readouts.transformer import waves
+from rcdp_hpc.networks.readouts.transformer import repeatable_attention, waves
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -112,6 +112,17 @@ def test_the_attention_by_hand():
     x = x + layer.self_attn.out_proj(torch.cat(heads, dim=1))
     x = x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
     torch.testing.assert_close(network(states)[0], network.scores(network.norm(x.mean(0))))
+
+
+@pytest.mark.parametrize(("device", "deterministic"), [("cuda", True), ("cuda", False), ("cpu", True)])
+def test_attention_on_a_gpu_repeats_to_the_bit(device, deterministic, monkeypatch):
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    chosen = device == "cuda" and deterministic
+    with repeatable_attention(torch.device(device)):
+        assert torch.backends.cuda.mem_efficient_sdp_enabled() != chosen
+        assert torch.backends.cuda.cudnn_sdp_enabled() != chosen
+        assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
 
 
 def test_positions_are_sines_and_cosines():

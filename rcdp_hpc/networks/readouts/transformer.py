@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.readouts.base import SequenceReadout
@@ -49,10 +52,25 @@ class TransformerReadout(SequenceReadout):
     def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         x = self.outputs(standard) + self.positions
-        for layer in self.encoder:
-            x = layer(x)
+        with repeatable_attention(x.device):
+            for layer in self.encoder:
+                x = layer(x)
         scores: torch.Tensor = self.scores(self.drop(self.norm(x.mean(1)), rng, layer=0))
         return scores
+
+
+@contextmanager
+def repeatable_attention(device: torch.device) -> Iterator[None]:
+    """Choose forms of attention on a GPU whose gradients repeat to the bit, if torch is to be deterministic.
+
+    The gradients of the memory-efficient form and of that of cuDNN are sums in the order in which they are ready. Flash
+    attention, for 16 bits, sorts them if torch is asked to be deterministic, and the plain form needs no sorting.
+    """
+    if device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+        yield
 
 
 def waves(steps: int, width: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.by_device import ByDevice
 from rcdp_hpc.networks.losses import load_loss
 from rcdp_hpc.training.optim.distillation import distillation_loss
 
@@ -59,8 +60,7 @@ class Objective:
             self.class_weights = torch.from_numpy(class_counts.sum() / (self.classes * class_counts))
         one_hot = torch.eye(self.classes)
         # The target of each class, by device: with smoothing, and without it for rows that are mixed.
-        self._smoothed = ByDevice(self._smooth(one_hot))
-        self._one_hot = ByDevice(one_hot)
+        self._tables = ByDevice(self._smooth(one_hot), one_hot)
         self._weights = None if self.class_weights is None else ByDevice(self.class_weights)
 
     def _smooth(self, targets: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,8 @@ class Objective:
         """Return the weight of each row, float64, shape (rows,)."""
         if self._weights is None:
             return torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-        return self._weights.on(labels.device)[labels]
+        (weights,) = self._weights.on(labels.device)
+        return weights[labels]
 
     def sum(
         self,
@@ -100,21 +101,7 @@ class Objective:
 
     def _targets(self, labels: torch.Tensor, mixed: Mixed | None) -> torch.Tensor:
         """Return the target of each row, shape (rows, classes), float32; parameters as `sum`."""
+        smoothed, one_hot = self._tables.on(labels.device)
         if mixed is None:
-            return self._smoothed.on(labels.device)[labels]
-        one_hot = self._one_hot.on(labels.device)
+            return smoothed[labels]
         return self._smooth(one_hot[labels].lerp(one_hot[mixed[0]], 1 - mixed[1][:, None]))
-
-
-class ByDevice:
-    """A constant tensor, copied once to each device that uses it."""
-
-    def __init__(self, values: torch.Tensor) -> None:
-        self._copies = {values.device: values}
-        self._values = values
-
-    def on(self, device: torch.device) -> torch.Tensor:
-        """Return the tensor on a device."""
-        if device not in self._copies:
-            self._copies[device] = self._values.to(device)
-        return self._copies[device]

@@ -9,6 +9,7 @@ import torch
 from scipy.special import betaincinv
 
 from rcdp_hpc.networks.augment import LAYER
+from rcdp_hpc.networks.by_device import ByDevice
 from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 from rcdp_hpc.training.partition.batches import BatchPlan
 
@@ -37,10 +38,10 @@ class Mixup:
     """
 
     def __init__(self, alpha: float, plan: BatchPlan) -> None:
-        self.alpha = alpha
         local = plan.local_partitions
-        starts = [plan.partition_start(partition) for partition in range(local.start, local.stop + 1)]
-        self.starts = torch.tensor(starts)
+        starts = torch.tensor([plan.partition_start(partition) for partition in range(local.start, local.stop + 1)])
+        # The bounds between the partitions of this rank, and the first row and the length of each of them.
+        self._tables = ByDevice(starts[1:-1].clone(), starts[:-1].clone(), starts.diff().double(), _upper_half(alpha))
 
     def pairs(self, draw: SampleRng, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the partner and the share of each sample.
@@ -60,14 +61,12 @@ class Mixup:
         shares : torch.Tensor, shape (rows,), float32
             The share m of each sample itself, from 0.5 to 1.
         """
-        starts = self.starts.to(positions.device)
-        partition = torch.searchsorted(starts, positions, right=True) - 1
-        first, length = starts[partition], starts[partition + 1] - starts[partition]
+        bounds, first, length, upper_half = self._tables.on(positions.device)
+        partition = torch.bucketize(positions, bounds, right=True)
         chance = draw.uniform(DRAW.width, DRAW.layer)
         # In float64, so that all rows of a large partition are equally likely, and no other is drawn.
-        partners = first + (chance[:, 0].double() * length).long()
-        shares = _upper_half(self.alpha).to(positions.device)[(chance[:, 1] * QUANTILES).long()]
-        return partners, shares
+        partners = first[partition] + (chance[:, 0] * length[partition]).long()
+        return partners, upper_half[(chance[:, 1] * QUANTILES).long()]
 
 
 @lru_cache(maxsize=4)
