@@ -350,6 +350,8 @@ class Trainer:
             return True
         stepper.sums.clear()
         stepper.scale.restore(repeated.loss_scale)
+        if self.gradient_norms:
+            self.gradient_norms.leave_out()
         position.step = done
         self.waits = True
         return False

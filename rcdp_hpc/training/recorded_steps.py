@@ -91,6 +91,10 @@ class RecordedSteps:
     def take(self) -> None:
         """Take the step whose inputs are filled."""
         stepper = self.stepper
+        if stepper.gradient_norms and stepper.gradient_norms.awaited:
+            # Only the first step of an epoch records the gradient of the sequence.
+            stepper.run_eagerly()
+            return
         place = self._place()
         if place != self.place:
             self.runner.forget()

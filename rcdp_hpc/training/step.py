@@ -148,7 +148,7 @@ class Stepper:
             return f"optimizer.kind = {self.config.optimizer.kind!r} does not read found_inf"
         if self.pruner and not self.pruner.reads_nothing_back:
             return f"pruning.method = {self.config.pruning.method!r}"
-        return "training.gradient_norms" if self.gradient_norms else ""
+        return ""
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch, counted from 0, whose random numbers the steps draw."""
@@ -197,6 +197,8 @@ class Stepper:
             self.inputs.store(number, batch, self.keys.of(self.inputs.rows(number)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.inputs.rate if self.rate_on_device else rate
+        if self.gradient_norms:
+            self.gradient_norms.factor = self.scale.factor
         (run or self.run)()
         self.scale.grow()
 
@@ -223,6 +225,8 @@ class Stepper:
             if math.isfinite(result.gradient_norm):
                 return result
             self.sums.clear()
+            if self.gradient_norms:
+                self.gradient_norms.leave_out()
             self.scale.restore(before)
             if not self.scale.lower():
                 result.fault = self._find_fault()
@@ -269,10 +273,7 @@ class Stepper:
         self.sums.note_norm(clip(self.trained, self.config.optimizer.clip_norm))
         updates = not self.needs_host or bool(self.sums.going.item())
         if self.gradient_norms and layer_norms is not None:
-            if updates:
-                self.gradient_norms.add(layer_norms, self.scale.factor)
-            else:
-                self.gradient_norms.leave_out()
+            self.gradient_norms.add(layer_norms, self.sums.going)
         if updates:
             self.parallel.update(self.optimizer)
             shrink(self.optimizer, self.trained, self.config.loss.l1)

@@ -28,7 +28,7 @@ MASKED = {
     "training__epochs": 2,
 }
 KINDS = ("adam", "adamw", "sgd", "lamb", "muon")
-IMAGES = {**EXTRACTED, "training__gradient_norms": False, "training__epochs": 2}
+IMAGES = {**EXTRACTED, "training__epochs": 2}
 
 
 def outcome(one: Trainer, interval: int = 1000, waits: bool = False) -> list[object]:
@@ -85,6 +85,7 @@ def test_a_loss_scale_grows_and_falls_at_the_same_steps(monkeypatch):
     """In float16, with a scale that often becomes too large, and a batch whose gradient is not finite at any scale."""
     monkeypatch.setattr(loss_scale, "GROWTH_STEPS", 1)
     keys = {"training__precision": "fp16", "training__on_nan": "skip", "training__epochs": 3, "optimizer__ema": 0.9}
+    keys["training__gradient_norms"] = True
     results, factors = [], []
     for interval, waits in ((1000, True), (1, False), (4, False), (1000, False)):
         one = poisoned(**keys)
@@ -105,7 +106,7 @@ def test_recorded_steps_return_to_a_step_that_is_not_finite(keys, monkeypatch):
     monkeypatch.setattr(graph, "WARM_UPS", 1)
     results = []
     for recorder in (None, CallRecorder()):
-        one = poisoned((17, 40), training__on_nan="skip", **keys)
+        one = poisoned((17, 40), **{"training__on_nan": "skip", "training__gradient_norms": True, **keys})
         one.stepper.rate_on_device = True
         if recorder:
             record_steps(one.config, one.stepper, recorder)
@@ -177,7 +178,6 @@ def test_what_needs_the_host_is_waited_for():
         """An optimiser that knows nothing of `found_inf`."""
 
     assert "pruning.method" in trainer(**GATED).stepper.needs_host
-    assert "gradient_norms" in trainer(training__gradient_norms=True).stepper.needs_host
     one = poisoned(training__on_nan="skip")
     optimizer = Own(one.network.parameters(), lr=0.1)
     stepper = one.stepper

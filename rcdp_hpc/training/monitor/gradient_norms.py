@@ -27,10 +27,19 @@ class GradientNorms:
 
     If ranks step independently, the norms by layer are means over ranks.
 
+    All values are added up on the device, so that no step waits for the host.
+
     Parameters
     ----------
     network : Network
         The network; a hook on it records the gradient of the sequence.
+
+    Attributes
+    ----------
+    factor : float
+        What the loss of the current step is multiplied by (`LossScale`).
+    awaited : bool
+        Whether the next step records the gradient of the sequence.
     """
 
     def __init__(self, network: Network) -> None:
@@ -40,14 +49,18 @@ class GradientNorms:
             if weights.requires_grad:
                 self.layers.setdefault(name.rpartition(".")[0], []).append(weights)
         self.length = network.watch_sequences(self._is_due, self._record)
-        self._reset()
-
-    def _reset(self) -> None:
+        self.factor = 1.0
         device = next(self.network.parameters()).device
         # Rows: sum over the training steps, first, last.
         self.norms = torch.zeros(3, len(self.layers), dtype=torch.float64, device=device)
-        self.steps = 0
+        self.steps = torch.zeros((), dtype=torch.int64, device=device)
         self.squares = torch.zeros(self.length, dtype=torch.float64, device=device)
+        self.nothing = torch.zeros((), dtype=torch.float64, device=device)
+        self.awaited = True
+
+    def _reset(self) -> None:
+        for values in (self.norms, self.steps, self.squares):
+            values.zero_()
         self.awaited = True
 
     def layer_norms(self) -> torch.Tensor:
@@ -59,20 +72,19 @@ class GradientNorms:
             ]
         )
 
-    def add(self, norms: torch.Tensor, factor: float = 1.0) -> None:
-        """Add the norms of the layers in a step; `factor` multiplied its loss (`LossScale`)."""
+    def add(self, norms: torch.Tensor, going: torch.Tensor) -> None:
+        """Add the norms of the layers in a step, where `going` (bool, 0-dim) is True: if its gradient is finite."""
         norms = norms.to(self.norms)
-        if not self.steps:
-            self.norms[1] = norms
-            self.squares /= factor**2
-        self.norms[0] += norms
-        self.norms[2] = norms
-        self.steps += 1
+        total, first, last = self.norms.unbind()
+        total.add_(torch.where(going, norms, self.nothing))
+        torch.where(going & (self.steps == 0), norms, first, out=first)
+        torch.where(going, norms, last, out=last)
+        self.steps.add_(going)
         self.awaited = False
 
     def leave_out(self) -> None:
         """Discard the gradient of the sequence of a step without update, if it was the first of the epoch."""
-        if not self.steps:
+        if not int(self.steps):
             self.squares.zero_()
             self.awaited = True
 
@@ -84,9 +96,9 @@ class GradientNorms:
         dict
             ``layers``: ``mean``, ``first`` and ``last`` of each layer; ``steps``: a list over steps of the sequence.
         """
-        squares = comm.allreduce(self.squares.cpu().numpy())
-        table = self.norms.cpu().numpy()
-        table[0] /= max(1, self.steps)
+        squares = comm.allreduce(self.squares.cpu().numpy().copy())
+        table = self.norms.cpu().numpy().copy()
+        table[0] /= max(1, int(self.steps))
         if not parallel.syncs_gradients:
             table, squares = comm.allreduce(table) / comm.size, squares / comm.size**2
         layers = {
@@ -99,13 +111,13 @@ class GradientNorms:
     def state(self, comm: Communicator) -> dict[str, Any]:
         """Return what `restore` needs to continue within an epoch. Collective."""
         squares = comm.allreduce(self.squares.cpu().numpy())
-        return {"steps": self.steps, "norms": self.norms.tolist(), "squares": squares.tolist()}
+        return {"steps": int(self.steps), "norms": self.norms.tolist(), "squares": squares.tolist()}
 
     def restore(self, state: dict[str, Any], comm: Communicator) -> None:
         """Continue from a saved state; rank 0 gets the sums of all ranks."""
         self.norms.copy_(torch.tensor(state["norms"], dtype=torch.float64))
-        self.steps = state["steps"]
-        self.awaited = not self.steps
+        self.steps.fill_(state["steps"])
+        self.awaited = not state["steps"]
         if comm.is_root:
             self.squares.copy_(torch.tensor(state["squares"], dtype=torch.float64))
 
@@ -116,4 +128,4 @@ class GradientNorms:
         """Record the sum of the squares of a gradient, shape (rows, steps, features), for each step."""
         if self.awaited:
             self.awaited = False
-            self.squares.copy_(gradient.double().square().sum((0, 2)))
+            self.squares.copy_(gradient.double().square().sum((0, 2)) / self.factor**2)
