@@ -46,7 +46,7 @@ from rcdp_hpc.training.solve.kept_solve import deciding_settings, tensors_digest
 from rcdp_hpc.training.solve.kept_sums import KeptSums, sums_path
 from rcdp_hpc.training.solve.ridge_fit import Blocks, class_weights, smoothed
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
-from rcdp_hpc.training.solve.size_curve import SizeCurve, ValidationRows, select_penalty, size_curve
+from rcdp_hpc.training.solve.size_curve import SizeCurve, select_penalty, size_curve, validation_rows
 from rcdp_hpc.training.solve.solve_stage import record_solution
 from rcdp_hpc.training.solve.solving_device import device_with_room
 from rcdp_hpc.training.stage import SolvedRows, rows_to_solve, train
@@ -182,10 +182,14 @@ class _Elimination:
         splits = ("validation",) if self.kept else ("train", "validation", "validation")
         total = math.ceil(sum(rows.shards.rows(split) for split in splits) / comm.size)
         with Progress("states and sums", total, enabled=comm.is_root and config.run.progress) as progress:
-            self.source = streamed_source(config, comm, rows.shards, rows.reservoir, rows.plan, progress)
-            self.weights = class_weights(config, self.source.class_counts)
+            source = streamed_source(config, comm, rows.shards, rows.reservoir, rows.plan, progress)
+            # The validation rows are stored, in float32.
+            needed = sums_bytes(source.width, source.classes) + 4 * source.validation_rows * source.width
+            device = device_with_room(comm, source.device, needed, f"ridge over {source.width} features")
+            self.source = source = replace(source, device=device)
+            self.weights = class_weights(config, source.class_counts)
             self.sums = self.kept.total if self.kept else self._summed()
-            self.validation = agree(comm, lambda: ValidationRows(self.sums, self.source.validation(), self.weights))
+            self.validation = agree(comm, lambda: validation_rows(self.sums, source.validation(), self.weights, device))
 
     def _summed(self) -> GramSums:
         """Return the sums of the training rows of all ranks, of the same bits for any number of ranks if bounded."""
@@ -195,8 +199,6 @@ class _Elimination:
         if bound is not None and self.weights is not None:
             bound *= max(1.0, float(self.weights.max()))
         self._bound = bound
-        needed, what = sums_bytes(source.width, source.classes), f"ridge over {source.width} features"
-        self.source = replace(source, device=device_with_room(self.comm, source.device, needed, what))
         return self._sums_of(self.source.partitions())
 
     def _sums_of(self, partitions: Iterable[Blocks]) -> GramSums:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.reservoir.elimination import Block, Elimination, sums_of_features
@@ -25,6 +26,7 @@ from rcdp_hpc.reservoir.ridge import (
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.training.solve.device_validation_rows import DeviceValidationRows
 from rcdp_hpc.training.solve.ridge_fit import Blocks
 from rcdp_hpc.training.solve.validation_errors import ERROR_STEP
 
@@ -65,6 +67,15 @@ class ValidationRows:
         self.labels = np.concatenate(labels)
         self.weights = np.ones(len(self.labels)) if class_weights is None else class_weights[self.labels]
 
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    def scores_without(self, weights: NDArray[np.float64]) -> _Scores:
+        """Return the scores of all features, from which features are removed."""
+        return _Scores(self, weights)
+
     def scores(self, weights: NDArray[np.float64], features: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Return the scores (rows, outputs) of the readout with weights (f, outputs) for these standardised features.
 
@@ -92,6 +103,18 @@ class ValidationRows:
         sums = [*scaling_sums(scores, targets, self.shares, self.weights), self.weights.sum()]
         rounded = np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
         return np.array([*rounded, len(scores), np.count_nonzero(scores.argmax(1) == self.labels)])
+
+
+def validation_rows(
+    sums: GramSums,
+    partitions: Iterable[Blocks],
+    class_weights: NDArray[np.float64] | None,
+    device: torch.device | None,
+) -> ValidationRows | DeviceValidationRows:
+    """Return the validation rows of a rank in main memory, or on the device of their states."""
+    if device is None:
+        return ValidationRows(sums, partitions, class_weights)
+    return DeviceValidationRows(sums, partitions, class_weights, device)
 
 
 @dataclass(frozen=True)
@@ -138,7 +161,7 @@ def size_curve(
     comm: Communicator,
     sums: GramSums,
     penalty: float,
-    validation: ValidationRows,
+    validation: ValidationRows | DeviceValidationRows,
     groups: NDArray[np.int64] | None = None,
 ) -> SizeCurve:
     """Eliminate all groups but one, and return the validation accuracy at every size. Collective.
@@ -153,7 +176,7 @@ def size_curve(
         Of the training rows of all ranks.
     penalty : float
         Per row.
-    validation : ValidationRows
+    validation : ValidationRows or DeviceValidationRows
         Of this rank.
     groups : numpy.ndarray, shape (G, g), int64, optional
         Features of each group. By default each feature is a group.
@@ -172,7 +195,7 @@ def size_curve(
 
     of_groups, weights = run_on_root(comm, begin)
     blocks = iter(()) if elimination is None else elimination.blocks()
-    scores = _Scores(validation, weights)
+    scores = validation.scores_without(weights)
     correct = [scores.correct()]
     order: list[int] = []
     losses: list[float] = []
@@ -181,7 +204,7 @@ def size_curve(
         order += block.groups
         losses += block.losses
         correct += scores.without(block)
-    counts = comm.allreduce(np.array([*correct, len(validation.labels)], dtype=np.float64))
+    counts = comm.allreduce(np.array([*correct, validation.count], dtype=np.float64))
     return SizeCurve(of_groups, np.array(order, dtype=np.int64), np.array(losses), counts[:-1] / max(1.0, counts[-1]))
 
 
@@ -244,7 +267,7 @@ class SelectedPenalty:
 def select_penalty(
     comm: Communicator,
     sums: GramSums,
-    validation: ValidationRows,
+    validation: ValidationRows | DeviceValidationRows,
     features: NDArray[np.int64],
     penalties: Iterable[float],
 ) -> SelectedPenalty:
@@ -255,7 +278,7 @@ def select_penalty(
     comm : Communicator
     sums : GramSums
         Of the training rows.
-    validation : ValidationRows
+    validation : ValidationRows or DeviceValidationRows
         Of this rank.
     features : numpy.ndarray, shape (f,), int64
         Ascending.

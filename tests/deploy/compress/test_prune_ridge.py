@@ -23,6 +23,7 @@ from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import one_hot, solve
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training.solve import ridge_rows
 
 SETTINGS = [
     "readout.kind=ridge", "search.generations=0", "reservoir.nodes=20", "reservoir.states=3", "reservoir.density=0.3",
@@ -130,6 +131,20 @@ def test_weights_of_a_ridge_readout_are_removed_by_features(trained, few_feature
     compress(trained.path, tmp_path / "small", keep=0.2)
     weights = ModelFile.read(RunDirectory(tmp_path / "small").model).weights["linear.weight"]
     assert torch.equal(weights, ModelFile.read(few_features[0].model).weights["linear.weight"])
+
+
+def test_torch_removes_the_features_that_numpy_removes(trained, few_features, tmp_path, monkeypatch):
+    monkeypatch.setattr(ridge_rows, "sums_device", lambda device: device)  # as on a GPU
+    monkeypatch.setitem(stages._WORK, "evaluate", lambda *_: {})
+    monkeypatch.setattr(stages, "_write_report", lambda _: None)
+    target = RunDirectory(tmp_path / "small")
+    compress(trained.path, target.path, keep=0.2, unit="features")
+    (features, weights), (expected, other) = features_of(target), features_of(few_features[0])
+    np.testing.assert_array_equal(features, expected)
+    np.testing.assert_allclose(weights, other, rtol=1e-5, atol=1e-7)
+    curves = [read_sealed(run.train / "sizes.json") for run in (target, few_features[0])]
+    assert curves[0]["removed"] == curves[1]["removed"]
+    np.testing.assert_allclose(*(curve["validation_accuracy"] for curve in curves), atol=1e-2)
 
 
 def test_nodes_are_removed_from_the_reservoir(trained, tmp_path):

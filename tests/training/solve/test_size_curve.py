@@ -8,7 +8,7 @@ from rcdp_hpc.reservoir.elimination import sums_of_features
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import one_hot, solve
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.training.solve.size_curve import SizeCurve, ValidationRows, select_penalty, size_curve
+from rcdp_hpc.training.solve.size_curve import SizeCurve, select_penalty, size_curve, validation_rows
 
 FEATURES, CLASSES, PENALTY = 150, 3, 1e-3
 COMM = SingleProcess()
@@ -30,11 +30,11 @@ def sums(rows):
     return sums
 
 
-@pytest.fixture(scope="module")
-def validation(rows, sums):
+@pytest.fixture(scope="module", params=[None, torch.device("cpu")], ids=["numpy", "torch"])
+def validation(request, rows, sums):
     _, _, x, labels = rows
     halves = [(torch.from_numpy(x[part]), torch.from_numpy(labels[part])) for part in (slice(0, 140), slice(140, 300))]
-    return ValidationRows(sums, [halves[:1], halves[1:]])
+    return validation_rows(sums, [halves[:1], halves[1:]], None, request.param)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -88,6 +88,18 @@ def test_the_penalty_has_the_least_error_on_validation(rows, sums, validation):
 
 
 def test_a_rank_without_validation_rows_adds_nothing(sums):
-    nothing = ValidationRows(sums, [])
-    assert nothing.rows.shape == (0, FEATURES)
-    assert size_curve(COMM, sums, PENALTY, nothing).accuracies.tolist() == [0.0] * FEATURES
+    for device in (None, torch.device("cpu")):
+        nothing = validation_rows(sums, [], None, device)
+        assert nothing.rows.shape == (0, FEATURES)
+        assert size_curve(COMM, sums, PENALTY, nothing).accuracies.tolist() == [0.0] * FEATURES
+
+
+def test_weighted_error_sums_of_a_device_are_those_of_numpy(rows, sums):
+    weights, features = np.array([0.5, 1.0, 2.0]), np.arange(0, FEATURES, 3)
+    readout = solve(sums_of_features(sums, features), PENALTY)
+    blocks = [(torch.from_numpy(rows[2]), torch.from_numpy(rows[3]))]
+    numpy_sums, torch_sums = (
+        validation_rows(sums, [blocks], weights, device).error_sums(readout, features)
+        for device in (None, torch.device("cpu"))
+    )
+    np.testing.assert_allclose(torch_sums, numpy_sums, rtol=1e-6)
