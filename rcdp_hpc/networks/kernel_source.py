@@ -104,6 +104,11 @@ class KernelSource(LearnedSource):
         self.learned(u, lengths, out[:, self.states_width :])
         return out
 
+    def release(self) -> None:
+        """Free the memory that the reservoir keeps for further blocks."""
+        if self.reservoir is not None:
+            self.reservoir.release()
+
     def learned_from(self) -> Mapping[str, Any]:
         """Return what the biases depend on in addition to section [extractor], the data and the seed."""
         return {"sequence": asdict(self.sequencer), "channels_seed": self.settings.seed}

@@ -84,3 +84,7 @@ class MapSource(StateSource):
     def states(self, u: Any, out: Tensor | None = None) -> Tensor:
         """Return the features of samples that are cut by rows, (rows, height, width · channels)."""
         return self.drive(u, out=out)
+
+    def release(self) -> None:
+        """Free the memory that is kept for further blocks."""
+        self.inner.release()

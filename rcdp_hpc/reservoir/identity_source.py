@@ -80,6 +80,9 @@ class IdentitySource:
         flat = u.reshape(len(u), self.width)
         return flat if out is None else out.copy_(flat)
 
+    def release(self) -> None:
+        """Do nothing: no memory is kept between blocks."""
+
 
 class StateSource(Protocol):
     """A source of feature rows: a reservoir, its replacement `IdentitySource`, or a fixed extractor with either.
@@ -115,6 +118,9 @@ class StateSource(Protocol):
 
     def states(self, u: Any, out: Tensor | None = None) -> Tensor:
         """Return the features of sequences, shape (batch, width)."""
+
+    def release(self) -> None:
+        """Free the memory that is kept for further blocks, after the last one."""
 
 
 def make_reservoir(

@@ -135,3 +135,5 @@ class SequenceRun:
                 inputs = [state[:rows]]
         for reduction in reductions:
             reduction.finish()
+        for kernel in kernels:
+            kernel.end()

@@ -270,6 +270,10 @@ class Reservoir:
         steps = None if lengths is None else self.sequencer.lengths(lengths)
         return self.states(self.sequencer.sequences(x), out, steps, noisy)
 
+    def release(self) -> None:
+        """Free the memory of a recorded block, after the last block of its shape."""
+        self._graph.release()
+
     def _fill(self, u: Tensor, out: Tensor, lengths: NDArray[np.int64] | None, noisy: bool) -> None:
         """Compute the rows, in halves if they do not fit into the device's memory."""
         try:
@@ -282,7 +286,7 @@ class Reservoir:
             if len(u) < 2 or not is_out_of_memory(error):
                 raise
         # Outside the except block: the traceback would keep the buffers that did not fit.
-        self._graph.release()
+        self.release()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(u) // 2
@@ -345,6 +349,7 @@ class Reservoir:
                 self._compute_block(x, lengths, out, start)
             if advance is not None:
                 advance(stop - start)
+        self.release()
         for start in checks.suspects():
             self._compute_block(x, lengths, out, start)
         return out

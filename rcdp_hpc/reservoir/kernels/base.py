@@ -147,6 +147,10 @@ class Kernel(ABC):
             States of the first `rows` samples, in a buffer that a later step overwrites. The other rows are not read.
         """
 
+    def end(self) -> None:
+        """Free the buffers of a block after its last step, as far as that is wanted."""
+        return
+
     def stacked_weights(self) -> Tensor | None:
         """Return [C, W_in, b_in, 0] transposed if a step is one product with it and then f and the leak, else None.
 
@@ -190,8 +194,8 @@ class ProductKernel(Kernel):
         self.activation.apply_(driven)
         return driven
 
-    def _forget_buffers(self) -> None:
-        """Start a block without the buffers of the one before, which may be those of a recording."""
+    def end(self) -> None:
+        """Free the buffers of the product."""
         self._product = None
         self._driven = None
 

@@ -60,12 +60,18 @@ class DenseKernel(ProductKernel):
 
     def _start(self, batch: int, slots: Slots) -> None:
         self._slots = slots
-        self._forget_buffers()
+        super().end()
         self._kept: Tensor | None = None
         if not self.forgets and self.dtype != torch.float32:
             self._kept = torch.zeros(batch, self.nodes, device=self.device)
         elif not self.forgets:
             slots.states.zero_()
+
+    def end(self) -> None:
+        """Free the buffers of a block."""
+        super().end()
+        self._kept = None
+        del self._slots
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Compute the next states of the first samples."""

@@ -70,7 +70,7 @@ class DiagonalKernel(ProductKernel):
         self._joined = torch.zeros(batch, len(self._mixing), dtype=self.dtype, device=self.device)
         self._joined[:, 2 * self.units] = 1
         self._state = torch.zeros(0 if self.forgets else batch, self.nodes, device=self.device)
-        self._forget_buffers()
+        super().end()
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Compute the next states of the first samples."""

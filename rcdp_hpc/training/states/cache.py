@@ -182,6 +182,7 @@ def state_blocks(
                 states = reservoir.drive(x, block.length, out=into, noisy=split == "train")
             yield rows, states, labels
         progress.advance(high - low)
+    reservoir.release()
     for low, high, shift in checks.suspects():
         block = shards.read(split, low, high)
         reservoir.drive(shifted(block.x, shift), block.length, noisy=split == "train")

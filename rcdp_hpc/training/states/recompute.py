@@ -65,7 +65,7 @@ class RecomputedStates:
         for start in range(0, len(chosen), self.source.batch_rows):
             part = chosen[start : start + self.source.batch_rows]
             lengths = None if self.lengths is None else self.lengths[part]
-            samples = self.storage.decode(self.samples[part])
+            samples = self.storage.decode_on(self.device, self.samples[part])
             self.source.drive(samples, lengths, out=states[start : start + len(part)], noisy=self.noisy)
         return states.to(self.dtype)
 
