@@ -66,10 +66,14 @@ class CudaGraphs(Recorder):
 
     def record(self, work: Work) -> Work:
         """Return what launches the graph of a piece of work; parameters and errors as `Recorder.record`."""
-        graph = torch.cuda.CUDAGraph()
-        # Other threads, which fetch states or measure the GPU, may go on meanwhile.
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            work()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # Other threads, which fetch states or measure the GPU, may go on meanwhile.
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                work()
+        finally:
+            # Torch stays on the stream of a recording that fails.
+            torch.cuda.set_stream(current)
         replay: Work = graph.replay
         return replay
 
@@ -147,7 +151,7 @@ class GraphRunner:
         try:
             piece.repeat = recorder.record(work)
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
+            reason = str(_first_cause(error)).partition("\n")[0]
             log.warning("the %s cannot be recorded (training.graph), so that each one takes longer: %s", name, reason)
             self.recorder = None
             self._pieces.clear()
@@ -160,3 +164,10 @@ class GraphRunner:
             weights.grad = gradient
         if piece.repeat is not None:
             piece.repeat()
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error that led to others: the end of a recording that has failed raises one of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

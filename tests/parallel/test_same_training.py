@@ -63,7 +63,13 @@ TWO_RANKS = {
 
 
 # Steps in two pieces around the sum of the gradients; rows move to other memory after each epoch.
-PIECES = (*SMALL, "readout.kind=lstm", "partition.reshuffle_every=1", "training.epochs=2", "training.batch=48")
+PIECES = (
+    *SMALL,
+    "parallel.batch_statistics=rank",
+    "partition.reshuffle_every=1",
+    "training.epochs=2",
+    "training.batch=48",
+)
 
 
 def batched(settings: tuple[str, ...], ranks: int) -> tuple[str, ...]:
