@@ -93,7 +93,7 @@ class SyncBatchNorm(nn.Module):
         if self.parallel.pools_statistics:
             self.batch_sums.add_(torch.cat([mean, variance + mean * mean, one]), alpha=count)
         else:
-            self._update_running(mean, variance, one[0] * count)
+            self._update_running(mean.float(), variance.float(), one[0] * count)
 
     def _by_kernel(self, x: torch.Tensor, count: int) -> torch.Tensor:
         """Normalise the rows of a rank that has its statistics to itself; torch's kernel updates the running ones."""
@@ -123,13 +123,13 @@ class SyncBatchNorm(nn.Module):
 
     @torch.no_grad()
     def _update_running(self, mean: torch.Tensor, variance: torch.Tensor, total: torch.Tensor) -> None:
-        """Add the statistics of a batch, float64, to the running statistics."""
+        """Add the statistics of a batch, float32, and its size, float64, to the running statistics."""
         unbiased = variance * (total / (total - 1).clamp_min(1))
         # The last batch of an epoch may have a single row, so the weight of a batch is proportional to its size.
-        self.largest_batch.copy_(torch.maximum(self.largest_batch, total))
-        weight = (self.momentum * total / self.largest_batch).float()
-        self.running_mean.lerp_(mean.float(), weight)
-        self.running_var.lerp_(unbiased.float(), weight)
+        torch.maximum(self.largest_batch, total, out=self.largest_batch)
+        weight = (total * self.momentum / self.largest_batch).float()
+        self.running_mean.lerp_(mean, weight)
+        self.running_var.lerp_(unbiased, weight)
 
 
 class _Normalised(torch.autograd.Function):
@@ -159,25 +159,23 @@ class _Normalised(torch.autograd.Function):
         ctx.name = name
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, total)
-        y = _normalised(x, weight, bias, mean.float(), variance.float(), eps)
-        return y, mean, variance, total
+        return _normalised(x, weight, bias, mean, variance, eps), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         dy = gradients[0]
         x, weight, mean, variance, total = ctx.saved_tensors
         scale = torch.rsqrt(variance + ctx.eps)
-        # These treat mean and variance as constants; the sums over all ranks give the remaining terms.
-        dx, dw, db = dy.new_zeros(x.shape), torch.zeros_like(weight), torch.zeros_like(weight)
-        if len(x):  # the kernel of torch divides by the rows, and a rank may have none
+        if len(x):
+            # These treat mean and variance as constants; the sums over all ranks give the remaining terms.
             dx, dw, db = torch.ops.aten.native_batch_norm_backward(
-                dy, x, weight, mean.float(), variance.float(), mean.float(), scale.float(), False, ctx.eps,
-                [True, True, True],
-            )  # fmt: skip
-        sums = ctx.parallel.sum(torch.cat([dw, db]).double(), ctx.name + ".backward") / total
-        slope = -weight * scale * sums[: len(weight)]
-        shift = -weight * scale * sums[len(weight) :]
-        dx += _normalised(x, slope.float(), shift.float(), mean.float(), variance.float(), ctx.eps)
+                dy, x, weight, mean, variance, mean, scale, False, ctx.eps, [True, True, True]
+            )
+        else:  # the kernel of torch divides by the rows, and a rank may have none
+            dx, dw, db = dy.new_zeros(x.shape), torch.zeros_like(weight), torch.zeros_like(weight)
+        sums = ctx.parallel.sum(torch.cat([dw, db]).double(), ctx.name + ".backward")
+        slope, shift = ((sums / total).float().view(2, -1) * (weight * scale)).unbind()
+        dx -= _normalised(x, slope, shift, mean, variance, ctx.eps)
         return dx, dw, db, None, None, None
 
 
@@ -188,7 +186,7 @@ def _normalised(
     if not len(x):  # the kernel of torch divides by the rows; this empty result still depends on weight and bias
         form = (-1, *(1,) * (x.ndim - 2))
         return torch.addcmul(bias.view(form), x.to(bias.dtype), weight.view(form)).to(x.dtype)
-    return torch.nn.functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+    return torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
 
 
 def _statistics_of_shape(
@@ -212,12 +210,15 @@ def _sums(x: torch.Tensor) -> torch.Tensor:
     if not count:
         return x.new_zeros(2 * channels + 1, dtype=torch.float64)
     # Summing a map in float64 takes several times as long; the variance around the mean is accurate enough in float32.
-    mean, variance = (statistic.double() for statistic in torch.batch_norm_update_stats(x, None, None, 0.0))
-    return torch.cat([mean * count, (variance + mean * mean) * count, mean.new_full((1,), float(count))])
+    mean, variance = torch.cat(torch.batch_norm_update_stats(x, None, None, 0.0)).double().view(2, -1)
+    return torch.cat([mean, torch.addcmul(variance, mean, mean), mean.new_ones(1)]) * count
 
 
 def _mean_and_variance(sums: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return mean and variance of each feature, and the count, float64, from their sums over all ranks."""
-    total = sums[-1].detach()
-    mean = sums[:width] / total
-    return mean, (sums[width:-1] / total - mean * mean).clamp_min(0), total
+    """Return mean and variance of each feature, float32, and the count, float64, from their sums over all ranks."""
+    total = sums[-1]
+    moments = sums[:-1] / total
+    mean = moments[:width]
+    variance = torch.addcmul(moments[width:], mean, mean, value=-1).clamp_min_(0)
+    mean, variance = torch.cat([mean, variance]).float().view(2, -1)
+    return mean, variance, total
