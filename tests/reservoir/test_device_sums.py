@@ -141,6 +141,20 @@ def test_nothing_is_read_from_the_device_while_rows_are_added(problem, precision
         DeviceSums(WIDTH, 1, "single").add(states[0], problem[1][:, None])
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_tensors_of_the_host_are_copied_to_the_device_first(problem, joined):
+    """On torch's meta device, which computes nothing, as on a GPU: tensors of two devices do not mix."""
+    meta = torch.device("meta")
+    sums, other = (make_sums(WIDTH, CLASSES, "single", BOUND, joined, meta) for _ in range(2))
+    for states, labels in ((problem[0].to(meta), problem[1]), (problem[0], problem[1].to(meta))):
+        sums.add_labelled(states, labels, CLASS_WEIGHTS)
+    sums.add(problem[0].to(meta), np.ones((ROWS, CLASSES)), np.ones(ROWS))
+    sums.merge(other)
+    readout = RidgeReadout(np.ones((WIDTH, CLASSES)), np.zeros(CLASSES))
+    for found in (sums.device_xx, sums.device_xy, readout.scores(problem[0].to(meta))):
+        assert found.device == meta
+
+
 def test_penalties_are_chosen_as_with_blas(problem):
     blas, torch_sums = both("double")
     for sums in (blas, torch_sums):
