@@ -20,8 +20,6 @@ from rcdp_hpc.runtime.text import Lines
 
 log = logging.getLogger(__name__)
 
-SECONDS_FOR_THE_CAUSE = 1.0
-
 
 def run_on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 600, quiet: bool = False) -> int:
     """Run `work` on every rank; in an elastic run, run it again on the remaining ranks after a rank is lost.
@@ -76,8 +74,6 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         if is_lost_rank(error):
             if detect().elastic:
                 raise
-            # A rank whose engine failed reports that first: this rank has lost it, and would end the job.
-            time.sleep(SECONDS_FOR_THE_CAUSE)
             if comm.is_first_to_report():
                 log.error("%s", lost_rank_text(error, comm, stall_seconds))
             comm.abort(EXIT_FAILED)

@@ -93,7 +93,6 @@ class TwoRanks(SingleProcess):
 
 def test_a_fault_is_always_printed_and_a_loss_by_the_first_rank_only(horovods_error, monkeypatch, caplog):
     monkeypatch.setattr(job, "connect", lambda stall: TwoRanks())
-    monkeypatch.setattr(job, "SECONDS_FOR_THE_CAUSE", 0)
 
     def failing(text):
         def work(comm):
