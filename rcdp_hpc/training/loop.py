@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -502,7 +501,7 @@ class Trainer:
     def state(self) -> TrainerState:
         """Return all that `restore` needs to continue with the same bits. Collective."""
         sums = self.comm.allgather((self.position.loss_sum, self.position.correct, *self.class_counts.tolist()))
-        replica = ReplicaState(self.network.state_dict(), self._optimizer_state())
+        replica = ReplicaState(self.network.state_dict(), self.optimizer.state_dict())
         return TrainerState(
             position=replace(self.position),
             partial_sums=[list(sums_of_rank) for sums_of_rank in sums],
@@ -516,13 +515,6 @@ class Trainer:
             pruning=self.pruner.state() if self.pruner else {},
             best_weights=self.best_weights,
         )
-
-    def _optimizer_state(self) -> dict[str, Any]:
-        """Return the optimiser's state; its learning rate is a number, also if steps read it from the device."""
-        state: dict[str, Any] = self.optimizer.state_dict()
-        for group in state["param_groups"]:
-            group["lr"] = float(group["lr"])
-        return state
 
     def restore(self, state: TrainerState, where: str = "the checkpoint") -> None:
         """Continue from a saved state.
