@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from torch import nn
 
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.parallel.single import single_process
-from rcdp_hpc.training.graph import WARM_UPS, GraphRunner
+from rcdp_hpc.training.graph import WARM_UPS, CudaGraphs, GraphRunner
 from rcdp_hpc.training.recorded_steps import wants_recordings
 
 
@@ -130,3 +132,66 @@ def test_a_training_says_why_its_steps_are_not_recorded(caplog):
     assert "loss.kind is a class of the user's own" in caplog.messages[0]
     assert "batch statistics are sums over all ranks" in caplog.messages[1]
     assert wants_recordings(config_of(loss__kind="lossy:Own", training__graph="on"), gpu, network, alone)
+
+
+class FakeCuda:
+    """Stands for torch.cuda: notes what is asked for, and fails to record work that raises."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.now = self.other = None
+
+    def patched(self, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+        def stream(name: str) -> SimpleNamespace:
+            return SimpleNamespace(name=name, wait_stream=lambda other: self.asked.append(f"{name} waits {other.name}"))
+
+        self.now, self.other = stream("main"), stream("side")
+
+        @contextmanager
+        def graph(graph: object, pool: object, stream: SimpleNamespace, capture_error_mode: str) -> Iterator[None]:
+            self.asked.append(f"record on {stream.name} in {pool}, {capture_error_mode}")
+            self.now = stream
+            try:
+                yield
+            except ReadBackError:
+                raise RuntimeError("operation failed due to a previous error during capture") from None
+
+        fakes = {
+            "Stream": lambda device: self.other,
+            "graph_pool_handle": lambda: "pool",
+            "current_stream": lambda: self.now,
+            "stream": lambda stream: nullcontext(),
+            "set_stream": lambda stream: setattr(self, "now", stream),
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.asked.append("replay")),
+            "graph": graph,
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        return self
+
+
+def test_cuda_graphs_are_recorded_on_the_stream_of_the_warm_ups(monkeypatch):
+    cuda = FakeCuda().patched(monkeypatch)
+    runner = GraphRunner(CudaGraphs(torch.device("cuda", 0)))
+    for _ in range(WARM_UPS + 2):
+        runner.run("step", lambda: cuda.asked.append("work"))
+    warm_up = ["side waits main", "work", "main waits side"]
+    recording = ["record on side in pool, thread_local", "work"]
+    assert cuda.asked == [*(warm_up * WARM_UPS), *recording, "replay", "replay"]
+    assert cuda.now.name == "main"
+
+
+def test_a_graph_that_fails_is_explained_and_leaves_torch_on_its_stream(monkeypatch, caplog):
+    cuda = FakeCuda().patched(monkeypatch)
+    runner, runs = GraphRunner(CudaGraphs(torch.device("cuda", 0))), []
+
+    def work() -> None:
+        runs.append(cuda.now.name)
+        if cuda.now.name == "side":
+            raise ReadBackError("operation not permitted when stream is capturing\nmore text")
+
+    for _ in range(WARM_UPS + 2):
+        runner.run("step", work)
+    assert runs == ["main"] * WARM_UPS + ["side", "main", "main"]
+    (record,) = caplog.records
+    assert record.getMessage().endswith("takes longer: operation not permitted when stream is capturing")
