@@ -45,6 +45,8 @@ class StackedReservoirs:
 
     Attributes
     ----------
+    count : int
+        Number of reservoirs.
     batch_rows : int
         Samples of a block.
     """
@@ -58,6 +60,7 @@ class StackedReservoirs:
         together: bool | None = None,
     ) -> None:
         self.like = like
+        self.count = len(weights)
         self.batch_rows = like.batch_rows
         self._weights = weights
         self._leaks = leaks[:, None]

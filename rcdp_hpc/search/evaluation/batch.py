@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import Config, ReservoirSection
@@ -28,15 +27,14 @@ from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.search.checks import check_lengths
 from rcdp_hpc.search.evaluation.base import Fitness
+from rcdp_hpc.search.evaluation.batch_evaluator import BatchEvaluator
 from rcdp_hpc.search.evaluation.batched_data import DeviceRows
-from rcdp_hpc.search.evaluation.batched_left_out import BatchedRows
 from rcdp_hpc.search.evaluation.batched_matrices import BatchedMatrices
-from rcdp_hpc.search.evaluation.batched_ridge import BatchedReadouts, BatchedSums, best_scores, errors_and_accuracies
 from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness, states_device
 from rcdp_hpc.search.evaluation.limits import TookTooLongError, time_limit
-from rcdp_hpc.search.evaluation.rank_group import attempt, row_blocks
-from rcdp_hpc.search.evaluation.ridge import ErrorAccuracy, uses_left_out
+from rcdp_hpc.search.evaluation.rank_group import attempt
+from rcdp_hpc.search.evaluation.ridge import ErrorAccuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData
 from rcdp_hpc.search.space import Values, with_values
 
@@ -95,6 +93,9 @@ class BatchedFitness(Fitness):
             self.single = ReservoirFitness(config, data, memory)
         self.like = _reservoir(config.reservoir, data, self.single.device)
         check_stacked(self.like)
+        # One eigendecomposition takes a CPU less than the Cholesky factors of all penalties.
+        lapack = not together if together is not None else self.single.device == "cpu"
+        self._evaluator = BatchEvaluator(config, self.like, lapack)
         self._matrices: BatchedMatrices | None = None
         self._rows: DeviceRows | None = None
 
@@ -193,84 +194,23 @@ class BatchedFitness(Fitness):
             weights, built = self.matrices.weights(filled)
             activations = [one.activation for one in filled]
             stack = StackedReservoirs(self.like, weights, self._leaks(filled), activations, self.together)
-            errors, accuracies = self._results(stack).tolist()
+            errors, accuracies = self._evaluator.results(stack, self._device_rows()).tolist()
         results = list(zip(errors, accuracies, strict=True))[:count]
         return [
             one if is_built and np.isfinite(one).all() else None for one, is_built in zip(results, built, strict=False)
         ]
+
+    def _device_rows(self) -> DeviceRows:
+        data = self.single.rows
+        if self._rows is None or self._rows.data is not data:
+            self._rows = DeviceRows(self.config, self.like, data)
+        return self._rows
 
     def _leaks(self, candidates: Sequence[ReservoirSection]) -> Tensor:
         """Return the leak rates, shape (candidates, 1) or (candidates, nodes), float32."""
         drawn = [leak_rates(one) for one in candidates]
         rates = [np.array([one.leak]) if rate is None else rate for one, rate in zip(candidates, drawn, strict=True)]
         return torch.from_numpy(np.stack(rates).astype(np.float32)).to(self.like.device)
-
-    def _results(self, stack: StackedReservoirs) -> Tensor:
-        """Return errors and accuracies, shape (2, candidates); not finite for a candidate that fails."""
-        data = self.single.rows
-        if self._rows is None or self._rows.data is not data:
-            self._rows = DeviceRows(self.config, self.like, data)
-        rows = self._rows
-        if data.folds:
-            return self._on_folds(stack, rows)
-        count = len(data.originals.y) + len(data.y_val)
-        if not uses_left_out(self.config, count, self.like.width):
-            return self._on_validation(stack, rows)
-        chosen = data.left_out_rows
-        targets = rows.targets("left out", chosen.y)
-        weights = rows.stand_in_weights(chosen.y, np.concatenate([data.y_train, data.y_val]))
-        states = _gathered(stack, rows.sequences("left out", chosen.x))
-        _, scores = BatchedRows(states, targets, weights).left_out(self.config.readout.ridge_penalties)
-        return errors_and_accuracies(scores, targets)
-
-    def _on_validation(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
-        data = rows.data
-        sums = self._sums(data)
-        targets, weights = rows.targets("train", data.y_train), rows.weights("train", data.y_train)
-        roots = None if weights is None else weights.sqrt()
-        for block, states in _states(stack, rows.sequences("train", data.x_train)):
-            sums.add(states, targets[block], None if roots is None else roots[block])
-        return self._on_held_out(sums, _gathered(stack, rows.sequences("val", data.x_val)), rows)
-
-    def _sums(self, data: FitnessData) -> BatchedSums:
-        return BatchedSums(self.candidates_at_once, self.like.width, data.classes, self.like.device)
-
-    def _on_held_out(self, sums: BatchedSums, states: Tensor, rows: DeviceRows) -> Tensor:
-        """Return the results on held-out rows, which also choose the penalty."""
-        labels, penalties = rows.data.y_val, self.config.readout.ridge_penalties
-        targets = rows.targets("val", labels)
-        scores = best_scores(BatchedReadouts(sums), states, targets, rows.weights("val", labels), penalties)
-        return errors_and_accuracies(scores, targets)
-
-    def _on_folds(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
-        data = rows.data
-        originals = data.originals
-        states = _gathered(stack, rows.sequences("originals", originals.x))
-        penalties = None
-        if uses_left_out(self.config, len(originals.y), self.like.width):
-            weights = rows.stand_in_weights(originals.y, np.concatenate([fold.y_train for fold in data.folds]))
-            problem = BatchedRows(states, rows.targets("originals", originals.y), weights)
-            penalties, _ = problem.left_out(self.config.readout.ridge_penalties)
-        total = sum(len(fold.y_val) for fold in data.folds)
-        results = [
-            self._on_fold(stack, fold, states, penalties) * (len(fold.data.y_val) / total) for fold in rows.folds
-        ]
-        return torch.stack(results).sum(0)
-
-    def _on_fold(
-        self, stack: StackedReservoirs, rows: DeviceRows, originals: Tensor, penalties: Tensor | None
-    ) -> Tensor:
-        fold = rows.data
-        train = _states_of_fold(stack, rows, "train", fold.x_train, fold.origin_train, originals)
-        val = _states_of_fold(stack, rows, "val", fold.x_val, fold.origin_val, originals)
-        targets, weights = rows.targets("train", fold.y_train), rows.weights("train", fold.y_train)
-        if penalties is None:
-            sums = self._sums(fold)
-            sums.add(train, targets, None if weights is None else weights.sqrt())
-            return self._on_held_out(sums, val, rows)
-        readout, intercepts = BatchedRows(train, targets, weights).solved(penalties)
-        scores = torch.baddbmm(intercepts[:, None].float(), val.float(), readout.float())
-        return errors_and_accuracies(scores, rows.targets("val", fold.y_val))
 
 
 def _reservoir(settings: ReservoirSection, data: FitnessData, device: str) -> Reservoir:
@@ -283,33 +223,3 @@ def _reservoir(settings: ReservoirSection, data: FitnessData, device: str) -> Re
     matrices = ReservoirMatrices(empty, np.zeros((nodes, inputs)), np.zeros(nodes))
     kernel = "dense-fp32" if settings.kernel == "auto" else settings.kernel
     return Reservoir(settings, features, kernel, device, matrices, steps)
-
-
-def _states(stack: StackedReservoirs, u: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield rows and the states of all candidates, shape (candidates, rows, width), in fixed blocks."""
-    for rows in row_blocks(len(u), stack.batch_rows):
-        yield rows, stack.drive(u[rows])
-
-
-def _gathered(stack: StackedReservoirs, u: Tensor) -> Tensor:
-    """Return the states of all rows, shape (candidates, rows, width)."""
-    blocks = [states for _, states in _states(stack, u)]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-
-
-def _states_of_fold(
-    stack: StackedReservoirs,
-    rows: DeviceRows,
-    part: str,
-    x: NDArray[np.float32],
-    origins: NDArray[np.int64] | None,
-    originals: Tensor,
-) -> Tensor:
-    """Return the states of a part of a fold; `originals` are those of the original rows."""
-    if origins is None:
-        return _gathered(stack, rows.sequences(part, x))
-    places = rows.places(part, origins, originals.shape[1])
-    if (origins < 0).any():
-        synthetic = _gathered(stack, rows.sequences(part, x[origins < 0]))
-        originals = torch.cat([originals, synthetic], dim=1)
-    return originals.index_select(1, places)

@@ -88,12 +88,13 @@ def test_with_states_that_overflow_only_that_candidate_fails():
 
 
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
-def test_candidates_at_once_with_folds(selection):
+@pytest.mark.parametrize("together", [False, True])
+def test_candidates_at_once_with_folds(selection, together):
     config = batched(folds=3)
     config.readout.ridge_selection = selection
     data = folded(config)
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
-    evaluations = BatchedFitness(config, data).evaluate([*CANDIDATES, WITHOUT_CYCLE])
+    evaluations = BatchedFitness(config, data, together=together).evaluate([*CANDIDATES, WITHOUT_CYCLE])
     assert [one.error for one in evaluations[:3]] == pytest.approx([one.error for one in alone], rel=1e-4)
     assert "cycle" in evaluations[3].reason
 
