@@ -17,7 +17,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.comm.gpus import RankGPU, gather_gpus, most_sharing, ranks_of_gpu, refuse_shared_gpus
 from rcdp_hpc.runtime.comm.gpus import sharing_text as sharing
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -49,19 +49,22 @@ def refuse_missing_gpus(config: Config, stages: Collection[str], comm: Communica
         On all ranks, if a key is "gpu" and a rank has no GPU, or ranks that train together share one.
     """
     keys = _demanding(config, stages)
-    if not keys:
+    trains = "train" in stages and config.readout.trained
+    if not keys and not (trains and _demands(config)):
         return
-    from rcdp_hpc.runtime.device import no_gpu_text, without_gpu
+    from rcdp_hpc.runtime.device import CPU, no_gpu_text, refuse_without_gpu, without_gpu
 
     gpus = gpus_for(stages, comm)
     texts = comm.allgather("" if gpus[comm.rank].identity else no_gpu_text())
     without = [rank for rank, text in enumerate(texts) if text]
+    if without and not keys:
+        agree(comm, lambda: refuse_without_gpu(config, CPU))
     if without:
         first = without[0]
         place = f" (rank {first}, host {gpus[first].host}; {len(without)} of {comm.size} ranks)"
         found = texts[first] + (place if comm.size > 1 else "")
         raise agreed(InputError(f"{keys[0]} = 'gpu', and {found}: {without_gpu(keys[0])}"))
-    if "training.device" in keys and "train" in stages and config.readout.trained:
+    if trains and ("training.device" in keys or _demands(config)):
         refuse_shared_gpus(gpus)
 
 

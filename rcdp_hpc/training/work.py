@@ -30,9 +30,9 @@ THREAD_RATE = 30e9
 MOST_THREADS = 16
 # Seconds of a step on a CPU without its products: about 300 calls of torch.
 CPU_STEP = 1.5e-3
-# The same of a recorded step on a GPU, seconds of a candidate of the search, and multiply-adds a second of the card in
-# float32 and bfloat16, by the smaller cards of data centres.
-GPU_STEP = 1e-3
+# The same of a step on a GPU, recorded and as it is; seconds of a candidate of the search; multiply-adds a second of the
+# smaller cards of data centres.
+GPU_STEP, UNRECORDED_STEP = 1e-3, 10e-3
 GPU_CANDIDATE = 10e-3
 GPU_RATE = 10e12
 # Seconds until a GPU computes: its context, its libraries, and the recording of a step.
@@ -51,11 +51,14 @@ class Work:
         Steps of a training that follow one another.
     candidates : int
         Candidates of a search that follow one another.
+    gpu_step : float
+        Seconds of a step on a GPU without its products.
     """
 
     products: float
     steps: int = 0
     candidates: int = 0
+    gpu_step: float = GPU_STEP
 
     def cpu_seconds(self, threads: int) -> float:
         """Return the estimated seconds on this number of threads."""
@@ -63,7 +66,7 @@ class Work:
 
     def gpu_seconds(self, sharing: int = 1) -> float:
         """Return the estimated seconds on a GPU, including its start, that this number of ranks share."""
-        busy = self.products / GPU_RATE + self.steps * GPU_STEP + self.candidates * GPU_CANDIDATE
+        busy = self.products / GPU_RATE + self.steps * self.gpu_step + self.candidates * GPU_CANDIDATE
         return GPU_START + sharing * busy
 
 
@@ -94,7 +97,8 @@ def training_work(config: Config, shape: Sequence[int], rows: int, ranks: int) -
         return Work(once / ranks)
     batch = min(rows, training.global_batch or training.batch * ranks)
     steps = training.epochs * math.ceil(rows / (batch * training.accumulate))
-    return Work((once + PASSES * training.epochs * rows * row) / ranks, steps)
+    gpu_step = UNRECORDED_STEP if training.graph == "off" else GPU_STEP
+    return Work((once + PASSES * training.epochs * rows * row) / ranks, steps, gpu_step=gpu_step)
 
 
 def solution_products(config: Config, width: int, rows: int) -> float:

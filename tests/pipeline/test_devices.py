@@ -117,6 +117,18 @@ def test_a_missing_gpu_is_refused_on_all_ranks(settings, stages, key):
     assert on_ranks(2, refused) == [True, True]
 
 
+def test_settings_for_gpus_are_refused_before_the_preparation_too():
+    config = load_config("digits", ["training.precision=fp16"])
+
+    def refused(comm):
+        with pytest.raises(InputError, match=r"training.precision = 'fp16' is for GPUs") as caught:
+            refuse_missing_gpus(config, ["prepare", "train"], comm)
+        return caught.value.agreed
+
+    assert on_ranks(2, refused) == [True, True]
+    refuse_missing_gpus(config, ["prepare", "search"], SingleProcess())
+
+
 def test_settings_of_stages_that_do_not_run_are_not_refused():
     refuse_missing_gpus(load_config("digits", ["training.device=gpu"]), ["prepare", "search"], SingleProcess())
     refuse_missing_gpus(load_config("digits", ["search.device=gpu"]), ["train"], SingleProcess())

@@ -39,6 +39,8 @@ def test_ranks_divide_the_work_and_share_a_gpu():
     alone, shared = (Work(1e13, 1000, 10).gpu_seconds(count) for count in (1, 4))
     assert shared > alone
     assert Work(1e13).cpu_seconds(16) == Work(1e13).cpu_seconds(64)
+    unrecorded = load_config("mnist", ["data.path=/data", "training.graph=off"])
+    assert training_work(unrecorded, (28, 28), 48_000, 1).gpu_seconds() > 2 * one.gpu_seconds()
 
 
 def test_classes_of_the_users_own_have_no_known_size():

@@ -11,7 +11,10 @@ from rcdp_hpc.runtime.comm.launcher import NO_LAUNCHER, Launch, WrongVariableErr
 from rcdp_hpc.runtime.comm.launchers import LAUNCHERS
 
 # For ranks whose launcher sets none: the first that is set counts.
-_LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+_LOCAL_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK",
+    "PALS_LOCAL_RANKID", "JSM_NAMESPACE_LOCAL_RANK", "FLUX_TASK_LOCAL_ID", "SLURM_LOCALID",
+)  # fmt: skip
 
 
 def detect(environ: Mapping[str, str] | None = None) -> Launch:

@@ -7,11 +7,14 @@ its copies run while the GPU computes the step before. Copies from page-locked m
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +96,26 @@ class SideStream:
         return result
 
 
-def lock_pages(values: torch.Tensor) -> bool:
-    """Lock the memory of a tensor, so that a GPU copies from it by itself; return whether that succeeded.
+def host_tensor(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor in host memory, shape (rows, width), from which a GPU copies by itself if pages can be locked.
 
     Torch's own allocator of such memory takes the next power of two, up to twice as much.
     """
-    if not torch.cuda.is_available() or not values.numel():
+    array = np.empty(rows * width * dtype.itemsize, np.uint8)
+    lock_pages(array)
+    # The tensor holds the array, so both end together.
+    return torch.from_numpy(array).view(dtype).view(rows, width)
+
+
+def lock_pages(array: NDArray[Any]) -> bool:
+    """Lock the memory of an array until it is freed, so that a GPU copies from it by itself; return whether it is."""
+    if not torch.cuda.is_available() or not array.size:
         return False
+    runtime, address = torch.cuda.cudart(), array.ctypes.data
     # 0 is cudaSuccess.
-    locked = int(torch.cuda.cudart().cudaHostRegister(values.data_ptr(), values.nbytes, 0)) == 0
-    if not locked:
+    locked = int(runtime.cudaHostRegister(address, array.nbytes, 0)) == 0
+    if locked:
+        weakref.finalize(array, runtime.cudaHostUnregister, address)
+    else:
         log.info("host memory of the states cannot be locked (ulimit -l), so copies to the GPU take longer")
     return locked

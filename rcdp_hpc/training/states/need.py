@@ -15,6 +15,7 @@ import torch
 
 from rcdp_hpc.runtime.files import free_bytes, reserve
 from rcdp_hpc.runtime.ram import MIB, is_out_of_memory, is_tmpfs
+from rcdp_hpc.training.states.host_states import host_tensor
 from rcdp_hpc.training.states.memory import Memories
 
 T = TypeVar("T")
@@ -67,9 +68,15 @@ class Need:
             f"{memory // MIB} MiB that a rank may use {whose}"
         )
 
-    def empty(self, where: torch.device) -> tuple[torch.Tensor | None, str]:
-        """Return a tensor for the states, shape (rows, width), or None and why there is none."""
-        make = partial(torch.empty, (self.rows, self.width), dtype=self.dtype, device=where)
+    def on_device(self, where: torch.device) -> tuple[torch.Tensor | None, str]:
+        """Return a tensor for the states on a device, shape (rows, width), or None and why there is none."""
+        return self._made(partial(torch.empty, (self.rows, self.width), dtype=self.dtype, device=where), str(where))
+
+    def on_host(self) -> tuple[torch.Tensor | None, str]:
+        """Return a tensor in host memory from which a GPU copies, or None and why there is none."""
+        return self._made(partial(host_tensor, self.rows, self.width, self.dtype), "the host")
+
+    def _made(self, make: Callable[[], torch.Tensor], where: str) -> tuple[torch.Tensor | None, str]:
         tensor, missing = unless_out_of_memory(make)
         return tensor, missing and f"{where} has no {mib(self.states)} for the states, which should fit ({missing})"
 
@@ -113,7 +120,7 @@ def unless_out_of_memory(work: Callable[[], T]) -> tuple[T | None, str]:
     """Return the result of `work` and an empty text; None and the error's first line if memory is missing."""
     try:
         return work(), ""
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None, str(error).partition("\n")[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,7 +24,7 @@ from rcdp_hpc.runtime.device import CPU
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.training.states.cache import CachedStates, cache_dtype, cache_states
-from rcdp_hpc.training.states.host_states import HostStates, lock_pages
+from rcdp_hpc.training.states.host_states import HostStates
 from rcdp_hpc.training.states.memory import Memories
 from rcdp_hpc.training.states.need import Need, mib, unless_out_of_memory
 from rcdp_hpc.training.states.recompute import read_samples, sample_bytes
@@ -150,14 +150,14 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: Need
     """
     beyond = not_on_gpu
     if need.memories.gpu is not None and not not_on_gpu:
-        tensor, beyond = _in_memory(comm, need, need.beyond_gpu(), reservoir.device)
+        tensor, beyond = _in_memory(comm, need.beyond_gpu(), partial(need.on_device, reservoir.device))
         if tensor is not None:
             log.info("states stored on %s: %s", need.memories.gpu_name, _of_limit(comm, need, need.memories.gpu))
             return _Room(tensor, False)
-    on_host = need.memories.gpu is not None
-    tensor, beyond_host = _in_memory(comm, need, need.beyond_memory(), CPU)
-    if tensor is not None and on_host:
-        lock_pages(tensor)
+    copied = need.memories.gpu is not None
+    make = need.on_host if copied else partial(need.on_device, CPU)
+    tensor, beyond_host = _in_memory(comm, need.beyond_memory(), make)
+    if tensor is not None and copied:
         log.info(
             "states stored in memory of the host, %s, and copied ahead of each step: %s",
             *(_of_limit(comm, need, need.memories.host), beyond),
@@ -186,12 +186,14 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: Need
     return None
 
 
-def _in_memory(comm: Communicator, need: Need, beyond: str, where: torch.device) -> tuple[torch.Tensor | None, str]:
-    """Return a tensor for the states on a device, or None on all ranks and the reason of the first. Collective."""
+def _in_memory(
+    comm: Communicator, beyond: str, make: Callable[[], tuple[torch.Tensor | None, str]]
+) -> tuple[torch.Tensor | None, str]:
+    """Return a tensor for the states, or None on all ranks and the reason of the first. Collective."""
     reason = _first(comm, beyond)
     if reason:
         return None, reason
-    tensor, missing = need.empty(where)
+    tensor, missing = make()
     reason = _first(comm, missing)
     if reason:
         log.warning("%s: the next place is used", reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.device import WORKSPACE
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.search.evaluation.limits import agreed_limit, gpu_limit
-from rcdp_hpc.training.states.host_states import HostStates, SideStream
+from rcdp_hpc.training.states.host_states import HostStates, SideStream, host_tensor
 from rcdp_hpc.training.states.memory import Memories
 from rcdp_hpc.training.work import network_bytes
 from tests.parallel.thread_ranks import on_ranks
@@ -112,3 +113,26 @@ def test_candidates_divide_the_whole_memory_of_a_gpu():
     # A candidate must also fit into main memory, where its matrices are built.
     assert agreed_limit(config, SingleProcess(), 0, 0, "cuda:0") == min(TOTAL - WORKSPACE, machine_memory())
     assert agreed_limit(config, SingleProcess(), 0, 0) == machine_memory()
+
+
+def test_host_memory_is_locked_until_it_is_freed(monkeypatch, caplog):
+    calls = []
+    runtime = SimpleNamespace(
+        cudaHostRegister=lambda address, size, flags: calls.append((address, size)) or 0,
+        cudaHostUnregister=lambda address: calls.append(address),
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    part = host_tensor(4, 3, torch.float16)[1:]
+    gc.collect()
+    ((address, size),) = calls
+    assert size == 4 * 3 * 2
+    assert part.data_ptr() == address + 3 * 2
+    assert part.shape == (3, 3)
+    del part
+    gc.collect()
+    assert calls[1:] == [address]
+    runtime.cudaHostRegister = lambda *_: 2
+    with caplog.at_level("INFO"):
+        assert host_tensor(4, 3, torch.float32).shape == (4, 3)
+    assert "cannot be locked (ulimit -l)" in caplog.text
