@@ -6,8 +6,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -22,12 +22,11 @@ from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.parallel.base import Strategy
-from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.training.launched_steps import FetchedRows, Launch, LaunchedSteps
-from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe, describe_epoch
+from rcdp_hpc.training.epoch_steps import EpochSteps
+from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe_epoch
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
 from rcdp_hpc.training.optim.ema import MovingAverage
@@ -38,14 +37,11 @@ from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.partition.repartition import Repartitioner, numbered
 from rcdp_hpc.training.pruning.make import make_pruner
-from rcdp_hpc.training.pruning.pruner import Pruner
 from rcdp_hpc.training.recorded_steps import record_steps, wants_recordings
 from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.states.cache import CachedStates
-from rcdp_hpc.training.states.host_states import SideStream
-from rcdp_hpc.training.step import Stepper, StepResult
-from rcdp_hpc.training.step_inputs import Batch, tensors_of
+from rcdp_hpc.training.step import Stepper
 from rcdp_hpc.training.teacher import TeacherTargets
 from rcdp_hpc.training.training_checkpoint import ReplicaState, TrainerState
 from rcdp_hpc.training.validation import validate
@@ -55,8 +51,6 @@ log = logging.getLogger(__name__)
 # Samples whose patches are whitened at once.
 PATCH_ROWS = 1024
 SECONDS_BETWEEN_PAUSES = 0.25
-# Steps in a row that may be skipped.
-MOST_SKIPS = 10
 # Seconds before an epoch shows its progress.
 PROGRESS_AFTER = 2.0
 
@@ -125,19 +119,9 @@ class Trainer:
         self.position = Position()
         self.steps = math.ceil(plan.steps / config.training.accumulate)
         self.show_progress = False
-        # Of the current epoch: rows of each class in the steps of this rank, rows of all ranks since the start or
-        # resume, seconds of a step, and the timer.
-        self.class_counts = np.zeros(classes, np.int64)
-        self.rows_timed = 0
-        self.step_seconds = 0.0
         self.timer: EpochTimer
-        # Steps that the host has not read the results of, and whether it waits for the next one.
-        self.launched = LaunchedSteps()
-        self.waits = False
-        # This rank's rows since the weights were averaged, its first fault since then, and skipped steps in a row.
-        self.local_rows = 0
-        self.fault = ""
-        self.skips = 0
+        # Rows of each class in the steps of this rank in the current epoch.
+        self.class_counts = np.zeros(classes, np.int64)
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
         self.objective = agree(comm, lambda: Objective(config, counts))
         batch_ratio = plan.global_batch / config.training.batch
@@ -178,6 +162,9 @@ class Trainer:
         self.stepper.inputs.reserve(config.training.accumulate, plan.most_batch_rows)
         if recorded:
             record_steps(config, self.stepper)
+        self.epoch_steps = EpochSteps(
+            config, plan, self.stepper, self.learning_rate, self.comm, self.average, self.class_counts
+        )
         self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
 
     @property
@@ -219,188 +206,15 @@ class Trainer:
             self.train = self.stepper.train = self.repartitioner.partition(position.epoch, self.train)
             self.labels = self.train.labels.cpu().numpy()
         self.stepper.begin_epoch(position.epoch)
-        self.stepper.sums.set(
-            position.loss_sum, position.correct, position.norm_sum, position.step - position.skipped_steps,
-            position.norm_max,
-        )  # fmt: skip
         orders = self.plan.orders(position.epoch)
-        weights = self._step_weights(orders)
-        interval = self._steps_between_pauses()
-        self.rows_timed = 0
-        self.launched.begin(position.step)
+        weights, interval = self._step_weights(orders), self._steps_between_pauses()
         with self._epoch_progress() as progress:
-            while position.step < self.steps:
-                # `pause` may raise; the thread that fetches batches has ended then.
-                with closing(self._fetch(orders)) as batches:
-                    self._take_steps(batches, weights, interval, pause, progress)
-
-    def _take_steps(
-        self,
-        batches: Iterator[FetchedRows],
-        weights: NDArray[np.float64],
-        interval: int,
-        pause: Callable[[], None],
-        progress: Progress,
-    ) -> None:
-        """Take the steps up to the end of the epoch, or to the return to one without a finite gradient."""
-        position, launched = self.position, self.launched
-        for rows, fetched in batches:
-            if self.pruner and not self._prepare_pruning(self.pruner):
-                return
-            self._take_step(rows, fetched, float(weights[position.step]))
-            if position.step > progress.done:
-                progress.advance()
-            is_due = launched.since_pause(position.step) >= interval
-            ranks_meet = self._ranks_meet()
-            # A checkpoint holds the weights of one rank, so it needs ranks with equal weights.
-            if not (ranks_meet and (is_due or position.step == self.steps or not self.parallel.syncs_gradients)):
-                continue
-            if not self._read():
-                return
-            self._synchronise()
-            if is_due and position.step < self.steps:
-                pause()
-                launched.begin(position.step)
-
-    def _prepare_pruning(self, pruner: Pruner) -> bool:
-        """Let the pruner begin a step; return whether all gradients so far were finite. If not, return to that step.
-
-        What it removes depends on the weights, so the steps before a removal must be done.
-        """
-        step = self.position.epoch * self.steps + self.position.step
-        if pruner.is_due(step) and not self._read():
-            return False
-        pruner.begin_step(step)
-        return True
+            self.epoch_steps.run(position, self.labels, orders, weights, interval, pause, progress)
 
     def _epoch_progress(self) -> Progress:
         """Return the progress of the epoch in steps. It reads nothing from the device."""
         title, show = f"epoch {self.position.epoch + 1} of {self.config.training.epochs}", self.show_progress
         return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
-
-    def _fetch(self, orders: NDArray[np.int64]) -> Generator[FetchedRows]:
-        """Yield the rows of each step from the current one on, with the batches if states are slow.
-
-        States in a file, or computed on demand, are fetched by a thread during the preceding step. States in memory are
-        available sooner than a thread could pass them on.
-        """
-        device = self.train.device
-        side = SideStream(device) if self.train.slow else None
-
-        def fetch(step: int) -> FetchedRows:
-            rows = [self.plan.batch(orders, batch) for batch in self._batches_of(step)]
-            if side is None:
-                return rows, []
-
-            def batches() -> list[Batch]:
-                return [self.stepper.fetch(torch.from_numpy(indices).to(device)) for indices in rows]
-
-            return rows, side.run(batches, tensors_of)
-
-        steps = (fetch(step) for step in range(self.position.step, self.steps))
-        return ahead(steps) if self.train.slow else steps
-
-    def _take_step(self, rows: list[NDArray[np.int64]], fetched: list[Batch], weight: float) -> None:
-        """Start a step; if this is the return to one without a finite gradient, wait for it, and skip it or stop."""
-        position, stepper = self.position, self.stepper
-        if self.fault:  # of a rank that steps independently: it ends the training when the ranks meet
-            position.step += 1
-            return
-        global_rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
-        rate = self.learning_rate.at(position.epoch, position.step)
-        launch = Launch(global_rows, rows, stepper.scale.state())
-        if not (self.waits or stepper.needs_host):
-            stepper.launch(rows, weight, rate, fetched)
-            self.launched.add(launch)
-            position.step += 1
-            return
-        self.waits = False
-        result = stepper.step(rows, weight, rate, fetched)
-        if result.fault is None:
-            self.launched.add(launch)
-            position.step += 1
-            self.skips = 0
-        elif self.parallel.syncs_gradients:
-            self._read()
-            self._handle_divergence(result, weight, global_rows, rate)
-        else:
-            self.fault = describe(position.epoch, position.step, result.loss_sum / weight, rate, result.fault)
-            position.step += 1
-
-    def _read(self) -> bool:
-        """Read the sums of the steps; return whether all gradients were finite. If not, return to that step."""
-        if self.fault:
-            return True
-        position, stepper = self.position, self.stepper
-        sums = stepper.sums.read()
-        position.loss_sum, position.correct = sums.loss, sums.correct
-        position.norm_sum, position.norm_max = sums.norm, sums.largest_norm
-        done = sums.steps + position.skipped_steps
-        finished, repeated = self.launched.read(position.step - done)
-        for step in finished:
-            self.rows_timed += step.global_rows
-            self.local_rows += sum(map(len, step.rows))
-            for rows in step.rows:
-                self.class_counts += np.bincount(self.labels[rows], minlength=len(self.class_counts))
-        if finished:
-            self.skips = 0
-            self.step_seconds = self.launched.step_seconds
-        if repeated is None:
-            return True
-        stepper.sums.clear()
-        stepper.scale.restore(repeated.loss_scale)
-        if self.gradient_norms:
-            self.gradient_norms.leave_out()
-        position.step = done
-        self.waits = True
-        return False
-
-    def _batches_of(self, step: int) -> range:
-        """Return the batches whose gradients a step accumulates."""
-        count = self.config.training.accumulate
-        return range(step * count, min((step + 1) * count, self.plan.steps))
-
-    def _ranks_meet(self) -> bool:
-        """Return whether all ranks are equal after this step, or become equal by `_synchronise`.
-
-        Independent replicas count as equal at the end of an epoch.
-        """
-        if self.parallel.syncs_gradients or self.position.step == self.steps:
-            return True
-        return not (self.parallel.independent or self.position.step % self.config.parallel.local_steps)
-
-    def _synchronise(self) -> None:
-        """Average the weights of ranks that step independently. A fault of any rank ends the training here."""
-        if self.parallel.syncs_gradients:
-            return
-        with self.parallel.engine.counted():
-            faults = self.comm.allgather(self.fault)
-        for rank, fault in enumerate(faults):
-            if fault:
-                message = f"rank {rank}: {fault} {advice(False, self.position.best_epoch >= 0)}"
-                raise agreed(DivergedError(message, resumable=False))
-        if not self.parallel.independent:
-            self.parallel.average(self.network, self.optimizer, self.local_rows)
-        self.local_rows = 0
-        if self.average:
-            count = self.config.parallel.local_steps
-            self.stepper.update_average(self.average, self.position.step % count or count)
-
-    def _handle_divergence(self, result: StepResult, weight: float, rows: int, rate: float) -> None:
-        """Stop, or skip the step and halve the rate. All ranks have the same norm, so they decide equally."""
-        loss = float(self.comm.allreduce(np.array([result.loss_sum]))[0]) / weight
-        first = min(fault for fault in self.comm.allgather(result.fault) if fault)
-        description = describe(self.position.epoch, self.position.step, loss, rate, first)
-        self.skips += 1
-        hopeless = self.skips > MOST_SKIPS or self.position.skipped_steps + 1 >= self.steps
-        if self.config.training.on_nan == "stop" or hopeless:
-            raise agreed(DivergedError(f"{description} {advice(not hopeless, self.position.best_epoch >= 0)}"))
-        self.learning_rate.halve()
-        self.position.skip(weight, rows)
-        self.rows_timed += rows
-        if self.average:
-            self.stepper.update_average(self.average)
-        log.warning("%s The step is skipped, and the learning rate is halved.", description)
 
     def _step_weights(self, orders: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the divisor of the loss in each step of an epoch: the sum of the weights of its rows. Collective.
@@ -419,7 +233,7 @@ class Trainer:
 
     def _steps_between_pauses(self) -> int:
         """Return the steps of `SECONDS_BETWEEN_PAUSES` on the slowest rank; 10 if none is timed yet. Collective."""
-        slowest = float(self.comm.allreduce(np.array([self.step_seconds]), "max")[0])
+        slowest = float(self.comm.allreduce(np.array([self.epoch_steps.step_seconds]), "max")[0])
         return max(1, round(SECONDS_BETWEEN_PAUSES / slowest)) if slowest else 10
 
     def _close_epoch(self) -> EpochReport:
@@ -446,7 +260,7 @@ class Trainer:
             gradient_norm=position.norm_sum / (self.steps - position.skipped_steps),
             gradient_norm_max=position.norm_max,
             skipped_steps=position.skipped_steps,
-            samples_per_second=self.rows_timed / cost.seconds,
+            samples_per_second=self.epoch_steps.rows_timed / cost.seconds,
             cost=cost,
             gradients=self.gradient_norms.close(self.comm, self.parallel) if self.gradient_norms else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.class_counts)],
