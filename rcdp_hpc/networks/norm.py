@@ -96,7 +96,10 @@ class SyncBatchNorm(nn.Module):
             self._update_running(mean.float(), variance.float(), one[0] * count)
 
     def _by_kernel(self, x: torch.Tensor, count: int) -> torch.Tensor:
-        """Normalise the rows of a rank that has its statistics to itself; torch's kernel updates the running ones."""
+        """Normalise the rows of a single process; torch's kernel updates the running statistics.
+
+        Their weight is a number of the host, which a recorded step repeats: the largest batch must come first.
+        """
         if count > self._largest:
             self._largest = float(count)
             self.largest_batch.fill_(self._largest)

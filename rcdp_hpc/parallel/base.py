@@ -157,8 +157,8 @@ class Strategy(ABC):
 
     @property
     def alone(self) -> bool:
-        """Whether no other rank changes the batch statistics of this one, nor the running statistics."""
-        return self.independent or self.engine.alone
+        """Whether there are no other ranks: all batches of an epoch except the last then have one size."""
+        return self.engine.alone
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return the strategy itself: a copied network has the same ranks."""
