@@ -62,6 +62,11 @@ class SyncBatchNorm(nn.Module):
             sums = self.running_mean.new_zeros(2 * self.width + 1, dtype=torch.float64)
             self.register_buffer("batch_sums", sums, persistent=False)
 
+    @property
+    def largest(self) -> float:
+        """The largest batch so far of a rank that is alone: a number on the host, which a recorded pass has fixed."""
+        return self._largest
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise x, shape (rows, width) or (rows, width, ...)."""
         if not self.training:

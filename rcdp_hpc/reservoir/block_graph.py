@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rcdp_hpc.runtime.cuda_graphs import first_cause, recorded
 from rcdp_hpc.runtime.logs import warn_once
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class BlockGraph:
             return Recording(shape, fixed_u, fixed_out, self._record(lambda: compute(fixed_u, fixed_out)))
         except RuntimeError as error:  # torch's errors of captures and of memory
             self._record = None
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = next(iter(str(first_cause(error)).strip().splitlines()), type(error).__name__)
             warn_once(
                 log,
                 "block graph",
@@ -101,10 +103,4 @@ def cuda_recorder(device: torch.device) -> Recorder | None:
     if device.type != "cuda":
         return None
 
-    def record(function: Callable[[], object]) -> Callable[[], object]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            function()
-        return graph.replay
-
-    return record
+    return partial(recorded, device=device)

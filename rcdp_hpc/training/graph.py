@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from rcdp_hpc.runtime.cuda_graphs import first_cause, recorded
+
 log = logging.getLogger(__name__)
 
 Work = Callable[[], None]
@@ -40,6 +42,9 @@ class Recorder(ABC):
             If it cannot be recorded, for example because it reads a value back.
         """
 
+    def forget(self) -> None:  # noqa: B027 - not all recordings share something
+        """Prepare for other recordings, after all earlier ones are gone."""
+
 
 class CudaGraphs(Recorder):
     """Records CUDA graphs.
@@ -53,6 +58,7 @@ class CudaGraphs(Recorder):
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
@@ -66,16 +72,11 @@ class CudaGraphs(Recorder):
 
     def record(self, work: Work) -> Work:
         """Return what launches the graph of a piece of work; parameters and errors as `Recorder.record`."""
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        try:
-            # Other threads, which fetch states or measure the GPU, may go on meanwhile.
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-                work()
-        finally:
-            # Torch stays on the stream of a recording that fails.
-            torch.cuda.set_stream(current)
-        replay: Work = graph.replay
-        return replay
+        return recorded(work, self.device, self.pool, self.stream)
+
+    def forget(self) -> None:
+        """Give the next recordings memory of their own: torch records nothing into that of graphs that are gone."""
+        self.pool = torch.cuda.graph_pool_handle()
 
 
 @dataclass
@@ -145,13 +146,22 @@ class GraphRunner:
     def forget(self) -> None:
         """Forget all recordings, since tensors have moved; work is recorded again after as many warm-ups."""
         self._pieces.clear()
+        if self.recorder is not None:
+            self.recorder.forget()
+
+    def record_again(self) -> None:
+        """Forget all recordings, since numbers on the host have changed; work is recorded again when it is next run."""
+        for piece in self._pieces.values():
+            piece.repeat, piece.gradients = None, []
+        if self.recorder is not None:
+            self.recorder.forget()
 
     def _record(self, recorder: Recorder, name: str, work: Work, piece: _Piece) -> bool:
         """Record a piece; return whether that succeeded."""
         try:
             piece.repeat = recorder.record(work)
         except RuntimeError as error:
-            reason = str(_first_cause(error)).partition("\n")[0]
+            reason = str(first_cause(error)).partition("\n")[0]
             log.warning("the %s cannot be recorded (training.graph), so that each one takes longer: %s", name, reason)
             self.recorder = None
             self._pieces.clear()
@@ -164,10 +174,3 @@ class GraphRunner:
             weights.grad = gradient
         if piece.repeat is not None:
             piece.repeat()
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the error that led to others: the end of a recording that has failed raises one of its own."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error

@@ -87,6 +87,8 @@ class RecordedSteps:
         self.stepper = stepper
         self.runner = GraphRunner(recorder, stepper.trained)
         self.place: tuple[int, ...] = ()
+        self.norms = [module for module in stepper.network.modules() if isinstance(module, SyncBatchNorm)]
+        self.largest: list[float] = []
 
     def take(self) -> None:
         """Take the step whose inputs are filled."""
@@ -99,6 +101,10 @@ class RecordedSteps:
         if place != self.place:
             self.runner.forget()
             self.place = place
+        largest = [norm.largest for norm in self.norms]
+        if largest != self.largest:
+            self.runner.record_again()
+            self.largest = largest
         counts = stepper.inputs.counts
         if not stepper.parallel.sums_over_ranks:
             self.runner.run("step", self._step, counts)

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from recorded_step import CallRecorder, NoReadBacks, ReadBackError
 from settings import config_of
+from tiny_training import EXTRACTED, trainer
 from torch import nn
 
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.parallel.single import single_process
+from rcdp_hpc.training import graph
 from rcdp_hpc.training.graph import WARM_UPS, CudaGraphs, GraphRunner
-from rcdp_hpc.training.recorded_steps import wants_recordings
+from rcdp_hpc.training.recorded_steps import record_steps, wants_recordings
 
 
 class Toy:
@@ -79,6 +82,20 @@ def test_each_key_has_its_recording_and_moved_tensors_are_recorded_again():
     # Two keys of two pieces, twice.
     assert (recorder.warm_ups, recorder.records) == (8 * WARM_UPS, 8)
     assert all(map(torch.equal, plain.result(), recorded.result()))
+
+
+def test_a_larger_batch_changes_the_weight_of_the_smaller_ones_that_were_recorded(monkeypatch):
+    monkeypatch.setattr(graph, "WARM_UPS", 1)
+    plain, recorded = (trainer(**{**EXTRACTED, "training__gradient_norms": False}) for _ in range(2))
+    recorder = CallRecorder()
+    record_steps(recorded.config, recorded.stepper, recorder)
+    plain.stepper.rate_on_device = True
+    for one in (plain, recorded):
+        one.network.train()
+        for count in (4, 4, 4, 8, 4, 4):
+            one.stepper.launch([np.arange(count)], float(count), 0.01)
+    assert (recorder.warm_ups, recorder.records, recorder.repeats) == (2, 2, 4)
+    assert all(map(torch.equal, recorded.network.state_dict().values(), plain.network.state_dict().values()))
 
 
 def test_what_cannot_be_recorded_runs_as_it_is_with_one_warning(caplog):
@@ -148,7 +165,7 @@ class FakeCuda:
         self.now, self.other = stream("main"), stream("side")
 
         @contextmanager
-        def graph(graph: object, pool: object, stream: SimpleNamespace, capture_error_mode: str) -> Iterator[None]:
+        def graph_of(graph: object, pool: object, stream: SimpleNamespace, capture_error_mode: str) -> Iterator[None]:
             self.asked.append(f"record on {stream.name} in {pool}, {capture_error_mode}")
             self.now = stream
             try:
@@ -158,12 +175,13 @@ class FakeCuda:
 
         fakes = {
             "Stream": lambda device: self.other,
-            "graph_pool_handle": lambda: "pool",
+            "graph_pool_handle": lambda: self.asked.append("pool") or f"pool {self.asked.count('pool')}",
             "current_stream": lambda: self.now,
             "stream": lambda stream: nullcontext(),
+            "device": lambda device: nullcontext(),
             "set_stream": lambda stream: setattr(self, "now", stream),
             "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.asked.append("replay")),
-            "graph": graph,
+            "graph": graph_of,
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
@@ -176,9 +194,13 @@ def test_cuda_graphs_are_recorded_on_the_stream_of_the_warm_ups(monkeypatch):
     for _ in range(WARM_UPS + 2):
         runner.run("step", lambda: cuda.asked.append("work"))
     warm_up = ["side waits main", "work", "main waits side"]
-    recording = ["record on side in pool, thread_local", "work"]
-    assert cuda.asked == [*(warm_up * WARM_UPS), *recording, "replay", "replay"]
+    recording = ["record on side in pool 1, thread_local", "work"]
+    assert cuda.asked == ["pool", *(warm_up * WARM_UPS), *recording, "replay", "replay"]
     assert cuda.now.name == "main"
+    # The memory of graphs that are gone cannot be that of others.
+    runner.record_again()
+    runner.run("step", lambda: cuda.asked.append("work"))
+    assert cuda.asked[-4:] == ["pool", "record on side in pool 2, thread_local", "work", "replay"]
 
 
 def test_a_graph_that_fails_is_explained_and_leaves_torch_on_its_stream(monkeypatch, caplog):

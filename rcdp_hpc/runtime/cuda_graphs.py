@@ -1,0 +1,70 @@
+"""The recording of a CUDA graph, for the training and for blocks of reservoir states."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+# A recording begins by waiting for the whole GPU, which ends one that is under way in another thread.
+_ONE_AT_A_TIME = threading.Lock()
+# Graphs whose recording failed: torch's allocators keep functions that refer to them.
+_failed: list[Any] = []
+
+
+def recorded(
+    work: Callable[[], object], device: torch.device, pool: Any = None, stream: torch.cuda.Stream | None = None
+) -> Callable[[], None]:
+    """Return what launches the graph of a piece of work, without running it now.
+
+    Other threads, which fetch states or measure the GPU, may go on meanwhile. If the recording fails, torch is left as
+    before: on its stream, and with its allocator in its usual mode, in which it frees what other streams have used.
+
+    Parameters
+    ----------
+    work : callable
+        Launches operations that read and write fixed tensors.
+    device : torch.device
+        The GPU.
+    pool : tuple of int, optional
+        What ``torch.cuda.graph_pool_handle`` returned: graphs with the same one share their memory.
+    stream : torch.cuda.Stream, optional
+        On which the work is recorded.
+
+    Raises
+    ------
+    RuntimeError
+        If the work cannot be recorded, for example because it reads a value back; `first_cause` is why.
+    """
+    with _ONE_AT_A_TIME, torch.cuda.device(device):
+        pool = torch.cuda.graph_pool_handle() if pool is None else pool
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                work()
+        except BaseException:
+            _failed.append(graph)
+            _end_allocation(device, pool)
+            raise
+        finally:
+            # Torch stays on the stream of a recording that fails.
+            torch.cuda.set_stream(current)
+    replay: Callable[[], None] = graph.replay
+    return replay
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the error that led to others: the end of a recording that has failed raises one of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _end_allocation(device: torch.device, pool: Any) -> None:
+    """Let the allocator leave the mode of recordings, unless it has: torch does not, if CUDA refuses to end one."""
+    with suppress(RuntimeError):
+        torch._C._cuda_endAllocateToPool(device.index or 0, pool)
+        torch._C._cuda_releasePool(device.index or 0, pool)
