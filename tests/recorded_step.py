@@ -38,6 +38,8 @@ WITHOUT_META_KERNELS = {
     torch.ops.aten._fused_sgd_.tensor_lr,
     torch.ops.aten._fused_sgd_.default,
 }
+# The new tensor of torch.tensor(...), which is copied to its device.
+FROM_HOST = {torch.ops.aten.lift_fresh.default}
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -59,9 +61,23 @@ class NoReadBacks(TorchDispatchMode):
 
 
 class ShapesOnly(NoReadBacks):
-    """Refuses reads of values while work runs on the meta device, whose tensors have none."""
+    """Refuses reads of values while work runs on the meta device, whose tensors have none.
+
+    Parameters
+    ----------
+    constants : bool
+        Whether tensors of the host may be read, as constants in a warm-up. A recording would copy what they held once.
+    """
+
+    def __init__(self, constants: bool = False) -> None:
+        super().__init__()
+        self.constants = constants
 
     def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
+        values = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        of_host = operation in FROM_HOST or any(value.device.type != "meta" for value in values)
+        if of_host and not self.constants:
+            raise ReadBackError(f"{line_of_the_caller()}: {operation} of a tensor of the host")
         return None if operation in WITHOUT_META_KERNELS else operation(*args, **kwargs)
 
 
@@ -93,6 +109,8 @@ class RecordedCalls(NoReadBacks):
         self.calls: list[tuple[Callable[..., Any], Any, Any, Any]] = []
 
     def made(self, operation: Any, args: Any, kwargs: Any) -> Any:
+        if operation in FROM_HOST:
+            raise ReadBackError(f"{line_of_the_caller()}: {operation} of numbers of the host")
         if operation.namespace == "profiler":
             return operation(*args, **kwargs)
         # Shapes may be changed in place later (transpose_), so the recording has views of its own.

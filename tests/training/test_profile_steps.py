@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,13 @@ def test_a_step_reads_no_value(profile):
     stepper = on_meta(step_calls.trainer_of(profile, 1, ["training.precision=fp32"]))
     stepper.rate_on_device = True
     stepper.begin_epoch(0)
-    with ShapesOnly():
-        for _ in range(2):
-            stepper.launch([np.arange(step_calls.ROWS)], 16.0, 0.1)
+
+    def run(is_warm_up: bool) -> None:
+        with ShapesOnly(constants=is_warm_up):
+            stepper.run_eagerly()
+
+    for is_warm_up in (True, False):
+        stepper.launch([np.arange(step_calls.ROWS)], 16.0, 0.1, run=partial(run, is_warm_up))
 
 
 def train_recorded(profile: str, recorder: CallRecorder | None) -> Trainer:
