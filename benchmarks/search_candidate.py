@@ -20,6 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir import spectral_radius
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation import batch, batch_evaluator, batched_left_out, fitness
@@ -36,6 +37,10 @@ class Calls(TorchDispatchMode):
     """Counts torch calls."""
 
     count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping it would import it, which takes seconds
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         Calls.count += 1
@@ -143,7 +148,13 @@ def main() -> None:
     take_parts(parts)
     with limit_threads(1):
         alone = measure(parts, ReservoirFitness(config(1), rows), candidates)
-        together = measure(parts, BatchedFitness(config(chosen.at_once), rows), candidates)
+        together: dict[str, float] = {}
+        try:
+            batched = BatchedFitness(config(chosen.at_once), rows)
+        except InputError as error:
+            print(error)
+        else:
+            together = measure(parts, batched, candidates)
     print(f"{'for each candidate':<32} {'alone':>10} {f'{chosen.at_once} at once':>12}")
     for name in dict.fromkeys((*alone, *together)):
         form = ".0f" if name == "torch calls" else ".3f"
