@@ -30,8 +30,8 @@ THREAD_RATE = 30e9
 MOST_THREADS = 16
 # Seconds of a step on a CPU without its products: about 300 calls of torch.
 CPU_STEP = 1.5e-3
-# The same of a step on a GPU, recorded and as it is; seconds of a candidate of the search; multiply-adds a second of the
-# smaller cards of data centres.
+# The same of a step on a GPU, recorded and as it is; seconds of a candidate of the search; multiply-adds a second of
+# the smaller cards of data centres.
 GPU_STEP, UNRECORDED_STEP = 1e-3, 10e-3
 GPU_CANDIDATE = 10e-3
 GPU_RATE = 10e12
