@@ -40,16 +40,24 @@ class Function(NamedTuple):
     backward: Callable[[Tensor, Tensor, Tensor], Any]
 
 
+def _derived(operation: Any, gradient: Tensor, y: Tensor, out: Tensor) -> None:
+    """Write an operation of (gradient, y) to `out`, computed in their number format; a GPU would take that of `out`."""
+    if out.dtype == y.dtype:
+        operation.grad_input(gradient, y, grad_input=out)
+    else:
+        out.copy_(operation(gradient, y))
+
+
 FUNCTIONS: dict[type[Activation], Function] = {
     Tanh: Function(
         torch.tanh_,
         lambda z, out: torch.tanh(z, out=out),
-        lambda gradient, y, out: aten.tanh_backward.grad_input(gradient, y, grad_input=out),
+        lambda gradient, y, out: _derived(aten.tanh_backward, gradient, y, out),
     ),
     Sigmoid: Function(
         torch.sigmoid_,
         lambda z, out: torch.sigmoid(z, out=out),
-        lambda gradient, y, out: aten.sigmoid_backward.grad_input(gradient, y, grad_input=out),
+        lambda gradient, y, out: _derived(aten.sigmoid_backward, gradient, y, out),
     ),
     Relu: Function(
         torch.relu_,

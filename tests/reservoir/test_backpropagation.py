@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.reservoir.activations.sigmoid import Sigmoid
+from rcdp_hpc.reservoir.activations.tanh import Tanh
 from rcdp_hpc.reservoir.backpropagation import FUNCTIONS, StateSequence
 from rcdp_hpc.reservoir.frozen_casts import FrozenCasts
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
@@ -54,6 +57,24 @@ def test_products_in_16_bits_change_little(kind, leak):
     slopes = numbers(*exact.shape, seed=3).float()
     found = torch.autograd.grad(halved, driven, slopes)[0]
     torch.testing.assert_close(found, torch.autograd.grad(exact, driven, slopes)[0], atol=0.05, rtol=0.05)
+
+
+class Outputs(TorchDispatchMode):
+    """Refuses operations that write numbers of 16 bits from float32 ones, which GPUs would round before."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = (kwargs or {}).get("grad_input")
+        assert out is None or all(value.dtype == out.dtype for value in args if isinstance(value, torch.Tensor))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [Tanh, Sigmoid])
+def test_derivatives_are_computed_in_the_number_format_of_the_states(kind):
+    driven = numbers(STEPS, ROWS, NODES).bfloat16().requires_grad_()
+    constants = (numbers(NODES, seed=1).float(), numbers(NODES, NODES, seed=2).bfloat16())
+    states = StateSequence.apply(driven, *constants, 1.0, FUNCTIONS[kind])
+    with Outputs():
+        states.sum().backward()
 
 
 def cubed(x):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -87,7 +88,8 @@ class SideStream:
         """
         if self._stream is None:
             return work()
-        with torch.cuda.stream(self._stream):
+        # A new thread is on GPU 0, where a change of its stream would take memory.
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             result = work()
         # Only this thread waits. The memory of a tensor is used again when the steps have read it.
         self._stream.synchronize()
@@ -117,5 +119,12 @@ def lock_pages(array: NDArray[Any]) -> bool:
     if locked:
         weakref.finalize(array, runtime.cudaHostUnregister, address)
     else:
+        _forget_failure()
         log.info("host memory of the states cannot be locked (ulimit -l), so copies to the GPU take longer")
     return locked
+
+
+def _forget_failure() -> None:
+    """Let CUDA forget that a call failed: otherwise torch's next operation would raise the error as its own."""
+    with suppress(RuntimeError):
+        torch.ones(1, device="cuda")

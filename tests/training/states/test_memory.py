@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -104,6 +107,30 @@ def test_on_a_cpu_work_runs_as_it_is():
     assert SideStream(torch.device("cpu")).run(lambda: [torch.ones(1)], iter) == [torch.ones(1)]
 
 
+def test_a_thread_works_on_the_gpu_and_the_stream_of_the_rank(monkeypatch):
+    calls = []
+
+    @contextmanager
+    def entered(name: str, value: object) -> Iterator[None]:
+        calls.append((name, value))
+        yield
+
+    side = SimpleNamespace(wait_stream=calls.append, synchronize=lambda: calls.append("synchronized"))
+    fakes = {
+        "Stream": lambda device: side,
+        "current_stream": lambda device: "main",
+        "default_stream": lambda device: "default",
+        "device": partial(entered, "device"),
+        "stream": partial(entered, "stream"),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    result = SimpleNamespace(record_stream=calls.append)
+    gpu = torch.device("cuda", 3)
+    assert SideStream(gpu).run(lambda: calls.append("work") or [result], iter) == [result]
+    assert calls == ["main", ("device", gpu), ("stream", side), "work", "synchronized", "default"]
+
+
 def test_candidates_divide_the_whole_memory_of_a_gpu():
     """Whatever other programs use, so that a resumed search refuses the same candidates."""
     config = load_config("digits")
@@ -133,6 +160,13 @@ def test_host_memory_is_locked_until_it_is_freed(monkeypatch, caplog):
     gc.collect()
     assert calls[1:] == [address]
     runtime.cudaHostRegister = lambda *_: 2
+
+    def reported(*_: object, device: str) -> None:
+        calls.append(device)
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "ones", reported)
     with caplog.at_level("INFO"):
         assert host_tensor(4, 3, torch.float32).shape == (4, 3)
     assert "cannot be locked (ulimit -l)" in caplog.text
+    assert calls[-1] == "cuda"
