@@ -23,7 +23,8 @@ class SampleNoise:
     def __init__(self, u: Tensor, seed: int) -> None:
         bits = u.float().contiguous().view(torch.int32).flatten(1).long()
         positions = torch.arange(bits.shape[1], dtype=torch.int64, device=u.device)
-        self._keys = _scramble(_scramble(bits + positions * _GOLDEN).sum(1) + seed)
+        self._keys = _scramble_(_scramble_(bits.add_(positions * _GOLDEN)).sum(1).add_(seed))
+        self._units: Tensor | None = None
 
     def reorder(self, order: Tensor) -> None:
         """Change the order of the samples to this one, shape (batch,), int64."""
@@ -44,23 +45,28 @@ class SampleNoise:
         -------
         torch.Tensor, shape (rows, nodes), float32
         """
-        units = torch.arange(nodes, dtype=torch.int64, device=self._keys.device)
-        keys = _scramble(self._keys[:rows] + _signed((step * 65_537 + part) * 0x9E3779B97F4A7C15))
-        bits = _scramble(keys[:, None] + units * _GOLDEN)
-        first = ((_shift_right(bits, 40) + 1).double() / 2**24).log_().mul_(-2).sqrt_()
-        second = ((bits & 0xFFFFFF).double() * (2 * torch.pi / 2**24)).cos_()
+        if self._units is None or len(self._units) != nodes:
+            self._units = torch.arange(nodes, dtype=torch.int64, device=self._keys.device).mul_(_GOLDEN)
+        keys = _scramble_(self._keys[:rows] + _signed((step * 65_537 + part) * 0x9E3779B97F4A7C15))
+        bits = keys[:, None] + self._units
+        other = torch.empty_like(bits)
+        _scramble_(bits, other)
+        first = _shift_right(bits, 40, other).add_(1).double().div_(2**24).log_().mul_(-2).sqrt_()
+        second = bits.bitwise_and_(0xFFFFFF).double().mul_(2 * torch.pi / 2**24).cos_()
         return first.mul_(second).float()
 
 
-def _scramble(value: Tensor) -> Tensor:
-    value = (value ^ _shift_right(value, 30)) * _signed(0xBF58476D1CE4E5B9)
-    value = (value ^ _shift_right(value, 27)) * _signed(0x94D049BB133111EB)
-    return value ^ _shift_right(value, 31)
+def _scramble_(value: Tensor, other: Tensor | None = None) -> Tensor:
+    """Scramble numbers in place; `other` is a tensor of the same shape that may be overwritten."""
+    other = torch.empty_like(value) if other is None else other
+    value.bitwise_xor_(_shift_right(value, 30, other)).mul_(_signed(0xBF58476D1CE4E5B9))
+    value.bitwise_xor_(_shift_right(value, 27, other)).mul_(_signed(0x94D049BB133111EB))
+    return value.bitwise_xor_(_shift_right(value, 31, other))
 
 
-def _shift_right(value: Tensor, bits: int) -> Tensor:
+def _shift_right(value: Tensor, bits: int, out: Tensor) -> Tensor:
     # torch has no unsigned shift: clear the copies of the sign bit.
-    return (value >> bits) & ((1 << (64 - bits)) - 1)
+    return torch.bitwise_right_shift(value, bits, out=out).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:

@@ -129,7 +129,7 @@ class SequenceRun:
                 drawn = None
                 if noise is not None:
                     part = number * self.settings.layers + layer
-                    drawn = noise.normal(step, part, self.settings.nodes, rows) * self.settings.noise
+                    drawn = noise.normal(step, part, self.settings.nodes, rows).mul_(self.settings.noise)
                 state = kernel.step(inputs, drawn) if inputs else kernel.advance(rows, drawn)
                 reduction.take(step, state, rows)
                 inputs = [state[:rows]]
