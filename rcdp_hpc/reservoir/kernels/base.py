@@ -20,6 +20,8 @@ from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 
+# A run on a GPU records large blocks, whose buffers a CPU that predicts with the model would read from main memory.
+LARGEST_CPU_BLOCK = 4096
 # The inner length of a product is padded with zeros to a multiple of this: bfloat16 products are up to 1.7 times as
 # fast.
 MULTIPLE = 32
@@ -85,7 +87,7 @@ class Kernel(ABC):
             self.leak = torch.from_numpy(rates.astype(np.float32)).to(device)
         self.forgets = rates is None and settings.leak == 1
         self.device = device
-        self.most_rows = sys.maxsize
+        self.most_rows = LARGEST_CPU_BLOCK if device.type == "cpu" else sys.maxsize
 
     @classmethod
     def for_device(cls, device: torch.device) -> type[Kernel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from rcdp_hpc.reservoir.sequence_checks import CollectedChecks
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.training.states.host_states import HostStates
+from rcdp_hpc.training.states.host_states import HostStates, SideStream
 from rcdp_hpc.training.states.recompute import RecomputedStates
 from rcdp_hpc.training.states.shifts import UNSHIFTED, Shift, shifted
 
@@ -131,8 +132,8 @@ def state_blocks(
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Yield the states of consecutive rows of a split in blocks, while a thread reads the next block.
 
-    Another device than the CPU gets the samples as they are stored. Whether its states are finite is read once, after
-    the last block: an error then comes later than the blocks.
+    The thread also copies samples to another device than the CPU, as they are stored. Whether the states there are
+    finite is read once, after the last block: an error then comes later than the blocks.
 
     Parameters
     ----------
@@ -166,26 +167,38 @@ def state_blocks(
     CandidateError
         As `rcdp_hpc.reservoir.states.Reservoir.states`.
     """
-    size = reservoir.batch_rows
     checks: CollectedChecks[tuple[int, int, Shift]] = CollectedChecks(reservoir.device)
-    read = shards.read if reservoir.device.type == "cpu" else shards.read_stored
-    bounds = [(low, min(low + size, stop)) for low in range(start, stop, size)]
-    blocks = ahead(read(split, low, high) for low, high in bounds)
-    for (low, high), block in zip(bounds, blocks, strict=True):
+    for (low, high, shift), block, x in ahead(_samples(reservoir, shards, split, start, stop, shifts)):
         signals.raise_if_stopped(doing)
         rows = slice(low - start, high - start)
-        into = None if out is None else out[rows]
         labels = torch.from_numpy(np.asarray(block.y, dtype=np.int64))
-        for shift in shifts:
-            x = block.storage.decode_on(reservoir.device, shifted(block.x, shift))
-            with checks.collecting((low, high, shift)):
-                states = reservoir.drive(x, block.length, out=into, noisy=split == "train")
-            yield rows, states, labels
-        progress.advance(high - low)
+        with checks.collecting((low, high, shift)):
+            states = reservoir.drive(x, block.length, out=None if out is None else out[rows], noisy=split == "train")
+        yield rows, states, labels
+        if shift == shifts[-1]:
+            progress.advance(high - low)
     reservoir.release()
     for low, high, shift in checks.suspects():
         block = shards.read(split, low, high)
         reservoir.drive(shifted(block.x, shift), block.length, noisy=split == "train")
+
+
+def _samples(
+    reservoir: StateSource, shards: SplitRows, split: str, start: int, stop: int, shifts: Sequence[Shift]
+) -> Iterator[tuple[tuple[int, int, Shift], Rows, torch.Tensor]]:
+    """Yield (first row, row after the last, shift), rows, and samples on the device, block by block and shift by shift.
+
+    In another thread than the one that computes the states, copies to a GPU run while it computes.
+    """
+    device = reservoir.device
+    read = shards.read if device.type == "cpu" else shards.read_stored
+    side = SideStream(device)
+    for low in range(start, stop, reservoir.batch_rows):
+        high = min(low + reservoir.batch_rows, stop)
+        block = read(split, low, high)
+        for shift in shifts:
+            moved = shifted(block.x, shift)
+            yield (low, high, shift), block, side.run(partial(block.storage.decode_on, device, moved), lambda x: [x])
 
 
 def cache_states(

@@ -150,7 +150,7 @@ def test_states_beyond_the_gpu_are_copied_from_its_host_with_the_same_bits(
     fake_gpu(monkeypatch, 2)
     with caplog.at_level("INFO"):
         out = train(prepared, tmp_path / "run", *VARIED, "partition.reshuffle_every=1")
-    assert len(sides) == 2 * 26
+    assert len(sides) == 2 * 26 + 9  # batches of two epochs, after blocks of samples
     (line,) = [line for line in caplog.messages if line.startswith("states stored")]
     assert re.match(
         r"states stored in memory of the host, 5 MiB of the \d+ MiB that may be used, and copied ahead", line
