@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.config import Config, ReservoirSection
+from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates
 from rcdp_hpc.reservoir.kept_steps import input_features
@@ -29,7 +30,7 @@ from rcdp_hpc.search.checks import check_lengths
 from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.batch_evaluator import BatchEvaluator
 from rcdp_hpc.search.evaluation.batched_data import DeviceRows
-from rcdp_hpc.search.evaluation.batched_matrices import BatchedMatrices
+from rcdp_hpc.search.evaluation.batched_matrices import BatchedMatrices, KernelWeights
 from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness, states_device
 from rcdp_hpc.search.evaluation.limits import TookTooLongError, time_limit
@@ -96,7 +97,7 @@ class BatchedFitness(Fitness):
         # One eigendecomposition takes a CPU less than the Cholesky factors of all penalties.
         lapack = not together if together is not None else self.single.device == "cpu"
         self._evaluator = BatchEvaluator(config, self.like, lapack)
-        self._matrices: BatchedMatrices | None = None
+        self._matrices: BatchedMatrices | KernelWeights | None = None
         self._rows: DeviceRows | None = None
 
     def prepare(self, candidates: list[Values]) -> None:
@@ -150,13 +151,16 @@ class BatchedFitness(Fitness):
         return attempt(work)[0]
 
     @property
-    def matrices(self) -> BatchedMatrices:
+    def matrices(self) -> BatchedMatrices | KernelWeights:
         """Builds the weights of the candidates."""
         if self._matrices is None:
             like, cache = self.like, self.single.cache
-            self._matrices = BatchedMatrices(
-                self.config.reservoir, like.inputs, like.dtype, like.device, cache, self.together
-            )
+            if is_user_class(like.kernel):
+                self._matrices = KernelWeights(like, cache)
+            else:
+                self._matrices = BatchedMatrices(
+                    self.config.reservoir, like.inputs, like.dtype, like.device, cache, self.together
+                )
         return self._matrices
 
     def _measured(self, candidates: list[ReservoirSection]) -> list[Result]:

@@ -8,6 +8,7 @@ scaling is the same product in float64. Only the spectral radius is another algo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
-from rcdp_hpc.reservoir.connection import biases, scaled_input_weights
+from rcdp_hpc.reservoir.connection import biases, leak_rates, scaled_input_weights
 from rcdp_hpc.reservoir.gelfand import spectral_radii
+from rcdp_hpc.reservoir.kernels import make_kernel
 from rcdp_hpc.reservoir.kernels.base import padded_length
 from rcdp_hpc.reservoir.shared_draws import SharedDraws
 from rcdp_hpc.reservoir.spectral_radius import rounded
+from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.search.evaluation.rank_group import attempt
 
@@ -149,3 +152,36 @@ class BatchedMatrices:
             if count < SURE_DEGREE * self.nodes:
                 row[:] = connected_components(self.draws.matrix(count), directed=True, connection="strong")[1]
         return torch.from_numpy(labels).to(self.device)
+
+
+class KernelWeights:
+    """Takes the weights of reservoirs from their own kernels, one after the other, for kernels of the user's own.
+
+    Parameters
+    ----------
+    like : Reservoir
+        A reservoir of any candidate.
+    cache : MatrixCache
+    """
+
+    def __init__(self, like: Reservoir, cache: MatrixCache) -> None:
+        self.like = like
+        self.cache = cache
+
+    def connections(self, settings: ReservoirSection) -> int:
+        """Return the number of connections."""
+        return round(settings.density * settings.nodes**2)
+
+    def weights(self, candidates: Sequence[ReservoirSection]) -> tuple[Tensor, list[bool]]:
+        """Return the weights of candidates, as `BatchedMatrices.weights`."""
+        found = [attempt(partial(self._weights, one))[0] for one in candidates]
+        form = self.like.only_kernel.stacked_weights()
+        if form is None:
+            raise AssertionError(f"{self.like.kernel} has no weights to stack: check_stacked refuses it")
+        weights = [torch.zeros_like(form) if one is None else one for one in found]
+        return torch.stack(weights), [one is not None for one in found]
+
+    def _weights(self, settings: ReservoirSection) -> Tensor | None:
+        like = self.like
+        matrices = self.cache.matrices(settings, like.inputs)
+        return make_kernel(like.kernel, settings, matrices, leak_rates(settings), like.device).stacked_weights()
