@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def recorded(
     RuntimeError
         If the work cannot be recorded, for example because it reads a value back; `first_cause` is why.
     """
-    with _ONE_AT_A_TIME, torch.cuda.device(device):
+    with _ONE_AT_A_TIME, _no_garbage_collection(), torch.cuda.device(device):
         pool = torch.cuda.graph_pool_handle() if pool is None else pool
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
@@ -61,6 +62,18 @@ def first_cause(error: BaseException) -> BaseException:
     while error.__context__ is not None:
         error = error.__context__
     return error
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep graphs that nothing refers to any more from being freed, which ends a recording that is under way."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _end_allocation(device: torch.device, pool: Any) -> None:
