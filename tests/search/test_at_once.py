@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rcdp_hpc.config import parse_config
+from rcdp_hpc.config import flatten, parse_config
 from rcdp_hpc.search import at_once
 from rcdp_hpc.search.at_once import batch_bytes, chosen_at_once
-from rcdp_hpc.search.records.settings import search_settings
+from rcdp_hpc.search.records.settings import search_settings, with_missing_defaults
 
 GPU = torch.device("cuda", 0)
 GIB = 2**30
+ADDED = ("candidates_at_once", "device")
 
 
 def config(reservoir=(), **search):
@@ -78,3 +79,8 @@ def test_series_of_unequal_length_are_evaluated_one_by_one():
 def test_a_search_that_was_started_by_an_earlier_version_goes_on():
     recorded = [search_settings(config(candidates_at_once=count), "")["search"] for count in (0, 1, 2)]
     assert [one["candidates_at_once"] for one in recorded] == [1, 1, 2]
+    function = config(evaluation="function", function="mine:judge")
+    assert search_settings(function, "")["search"]["device"] == "cpu"
+    current = search_settings(config(device="cpu", candidates_at_once=1), "")
+    earlier = {**current, "search": {key: current["search"][key] for key in current["search"] if key not in ADDED}}
+    assert with_missing_defaults(earlier, current) == flatten(current)

@@ -106,7 +106,7 @@ class BatchedRows:
         scores = self.targets.new_full((*self.x.shape[:2], self.targets.shape[1]), torch.nan)
         for penalty in sorted(penalties, reverse=True):
             found = self.left_out_scores(penalty)
-            tried = scaled_errors(found, self.targets, shares, self.weights).nan_to_num(nan=torch.inf)
+            tried = scaled_errors(found, self.targets, shares, self.weights).nan_to_num(torch.inf, torch.inf)
             better = tried < errors
             scores = torch.where(better[:, None, None], found, scores)
             best, errors = torch.where(better, penalty, best), torch.minimum(errors, tried)

@@ -163,7 +163,7 @@ def best_scores(
     while any(walk is not None for walk in walks):
         tried = torch.tensor(current, dtype=torch.float64, device=states.device)
         found = readouts.scores(tried, states)
-        errors = scaled_errors(found, targets, readouts.shares, weights).nan_to_num(nan=torch.inf)
+        errors = scaled_errors(found, targets, readouts.shares, weights).nan_to_num(torch.inf, torch.inf)
         # Of equal errors the walk keeps the larger penalty.
         better = (errors < least) | ((errors == least) & (tried > at))
         scores = torch.where(better[:, None, None], found, scores)

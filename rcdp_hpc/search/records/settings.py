@@ -17,6 +17,8 @@ Settings = dict[str, Any]
 FORMAT = 2
 # What the short training of a candidate reads: whole sections, and single keys of others.
 TRAINING_KEYS = ("readout", "loss", "optimizer", "partition.count", "training.batch", "training.precision")
+# What versions did that had no such key; the default is now a choice that a stage replaces by a value.
+BEFORE_CHOICES = {"search.candidates_at_once": 1, "search.device": "cpu"}
 # What a solved readout reads.
 RIDGE_KEYS = ("readout.ridge_penalties", "readout.ridge_selection", "augment.shifts", "loss.class_weights")
 
@@ -42,8 +44,7 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
     settings: Settings = {
         "run": {"seed": tree["run"]["seed"]},
         "reservoir": _without(tree, "reservoir", replaced),
-        # 0 is one at a time unless a stage has replaced it, and was 1 in earlier versions.
-        "search": {**tree["search"], "candidates_at_once": max(1, config.search.candidates_at_once)},
+        "search": {**tree["search"], **_choices_made(config)},
         "extractor": tree["extractor"] if reads_extractor(config) else {"kind": "none"},
     }
     keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
@@ -60,6 +61,15 @@ def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | 
         "code": _code_digests(settings),
         "checkpoint": {"format": FORMAT} | ({"density_term": "relative"} if has_density_term(config) else {}),
     }
+
+
+def _choices_made(config: Config) -> Settings:
+    """Return what choices amount to that no stage has replaced: one candidate at a time, and the CPU for functions."""
+    search = config.search
+    chosen: Settings = {"candidates_at_once": max(1, search.candidates_at_once)}
+    if search.evaluation == "function" and search.device == "auto":
+        chosen["device"] = "cpu"
+    return chosen
 
 
 def _without(tree: Mapping[str, Any], section: str, keys: Set[str]) -> Settings:
@@ -80,6 +90,6 @@ def with_missing_defaults(recorded: Mapping[str, Any], current: Mapping[str, Any
     A checkpoint of an earlier version lacks the keys that the configuration did not have then.
     """
     settings = flatten(recorded)
-    defaults = flatten(to_tree(Config()))
+    defaults = {**flatten(to_tree(Config())), **BEFORE_CHOICES}
     missing = [key for key in flatten(current) if key not in settings and key in defaults]
     return {**settings, **{key: defaults[key] for key in missing}}
