@@ -103,7 +103,7 @@ class SyncBatchNorm(nn.Module):
     def _by_kernel(self, x: torch.Tensor, count: int) -> torch.Tensor:
         """Normalise the rows of a single process; torch's kernel updates the running statistics.
 
-        Their weight is a number of the host, which a recorded step repeats: the largest batch must come first.
+        Their weight is a number of the host, which a recorded step repeats until there is a larger batch (`largest`).
         """
         if count > self._largest:
             self._largest = float(count)

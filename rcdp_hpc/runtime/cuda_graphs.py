@@ -22,7 +22,7 @@ def recorded(
     """Return what launches the graph of a piece of work, without running it now.
 
     Other threads, which fetch states or measure the GPU, may go on meanwhile. If the recording fails, torch is left as
-    before: on its stream, and with its allocator in its usual mode, in which it frees what other streams have used.
+    before: on its stream, its random numbers outside of recordings, and its allocator freeing what streams have used.
 
     Parameters
     ----------
@@ -48,6 +48,7 @@ def recorded(
                 work()
         except BaseException:
             _failed.append(graph)
+            graph.reset()
             _end_allocation(device, pool)
             raise
         finally:

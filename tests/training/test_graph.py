@@ -181,7 +181,9 @@ class FakeCuda:
             "stream": lambda stream: nullcontext(),
             "device": lambda device: nullcontext(),
             "set_stream": lambda stream: setattr(self, "now", stream),
-            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.asked.append("replay")),
+            "CUDAGraph": lambda: SimpleNamespace(
+                replay=lambda: self.asked.append("replay"), reset=lambda: self.asked.append("reset")
+            ),
             "graph": graph_of,
         }
         for name, fake in fakes.items():
@@ -218,5 +220,6 @@ def test_a_graph_that_fails_is_explained_and_leaves_torch_on_its_stream(monkeypa
     for _ in range(WARM_UPS + 2):
         runner.run("step", work)
     assert runs == ["main"] * WARM_UPS + ["side", "main", "main"]
+    assert cuda.asked[-1] == "reset"
     (record,) = caplog.records
     assert record.getMessage().endswith("takes longer: operation not permitted when stream is capturing")
