@@ -318,7 +318,7 @@ class Stepper:
     def _forward(self, network: nn.Module, states: torch.Tensor, draw: SampleRng | None) -> Any:
         halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
         if self.config.training.weight_bits == 8:
-            return torch.func.functional_call(network, rounded_weights(network), (states, draw))
+            return torch.func.functional_call(network, rounded_weights(network), (states, draw), tie_weights=False)
         if halved and torch.is_grad_enabled() and not self.has_own_network:
             return torch.func.functional_call(network, halved_weights(network, halved), (states, draw))
         return network(states, draw)

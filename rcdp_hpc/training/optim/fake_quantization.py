@@ -25,10 +25,20 @@ def rounded_weights(network: nn.Module) -> dict[str, torch.Tensor]:
     Returns
     -------
     dict of str to torch.Tensor
-        By the names of the network's state. Vectors (biases, normalisations) are not in it.
+        By the names of the network's state, one for each tensor of a layer, so that ``torch.func.functional_call``
+        needs ``tie_weights=False``. Vectors (biases, normalisations) are not in it.
     """
-    state = network.state_dict(keep_vars=True)
-    return {name: _straight_through(value) for name, value in state.items() if is_rounded(value)}
+    rounded: dict[str, torch.Tensor] = {}
+    # Weights that layers share are rounded once; a layer that is used in several places has one name.
+    by_weights: dict[torch.Tensor, torch.Tensor] = {}
+    for path, layer in network.named_modules():
+        own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+        for name, value in own:
+            if name not in layer._non_persistent_buffers_set and is_rounded(value):
+                if value not in by_weights:
+                    by_weights[value] = _straight_through(value)
+                rounded[f"{path}.{name}".lstrip(".")] = by_weights[value]
+    return rounded
 
 
 def _straight_through(weights: torch.Tensor) -> torch.Tensor:

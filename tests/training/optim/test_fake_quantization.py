@@ -40,6 +40,19 @@ def test_the_gradient_is_that_by_the_rounded_weights():
     torch.testing.assert_close(layer.weight.grad, rounded.weight.grad)
 
 
+def test_layers_in_several_places_and_shared_weights_are_rounded_once():
+    twice, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    other.weight = twice.weight
+    network = nn.Sequential(twice, nn.Tanh(), twice, other)
+    x = torch.randn(2, 3)
+    found = torch.func.functional_call(network, rounded_weights(network), (x,), tie_weights=False)
+    exact = twice.weight.detach().clone()
+    twice.weight.data = rounded_weights(twice)["weight"].detach()
+    torch.testing.assert_close(found, network(x))
+    twice.weight.data = exact
+    assert all(value.is_leaf for value in network.parameters())
+
+
 @pytest.mark.parametrize("kind", ["network", "lstm", "gru", "transformer", "convolution"])
 def test_every_readout_computes_with_rounded_weights(kind):
     settings = config_of(readout__kind=kind, readout__hidden=8, readout__outputs=8, readout__heads=2)
