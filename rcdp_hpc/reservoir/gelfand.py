@@ -17,10 +17,13 @@ digit may differ.
 
 from __future__ import annotations
 
+import numpy as np
+import scipy.sparse
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from rcdp_hpc.reservoir.spectral_radius import DENSE_AT_MOST
+from rcdp_hpc.reservoir.spectral_radius import DENSE_AT_MOST, rounded
 
 # log(c) is 1 to 20, for 9 and for 7 digits: errors near 1e-12 and 1e-10.
 SQUARINGS, LARGE_SQUARINGS = 44, 36
@@ -50,6 +53,14 @@ def spectral_radii(matrices: Tensor, labels: Tensor | None = None) -> Tensor:
     parts = [None] * len(matrices) if labels is None else labels.split(at_once)
     blocks = zip(matrices.split(at_once), parts, strict=False)
     return torch.cat([_radii(_within_blocks(block, part), squarings(size)) for block, part in blocks])
+
+
+def rounded_radius(matrix: scipy.sparse.csr_array, device: str) -> float:
+    """Return the radius of a sparse matrix, computed on a device and rounded as by `spectral_radius`."""
+    _, labels = connected_components(matrix, directed=True, connection="strong")
+    dense = torch.from_numpy(matrix.toarray()).to(device)[None]
+    blocks = torch.from_numpy(labels.astype(np.int64)).to(device)[None]
+    return rounded(float(spectral_radii(dense, blocks)), matrix.shape[0])
 
 
 def squarings(size: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from rcdp_hpc.reservoir.connection import unscaled_matrix
 from rcdp_hpc.reservoir.gelfand import spectral_radii
 from rcdp_hpc.reservoir.shared_draws import SharedDraws
 from rcdp_hpc.reservoir.spectral_radius import rounded, spectral_radius
+from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
+from rcdp_hpc.search.evaluation.rank_group import attempt
 
 SETTINGS = [
     {"density": 0.02}, {"density": 0.1}, {"density": 0.6}, {"density": 0.006}, {"density": 0.012},
@@ -52,6 +56,14 @@ def test_connections_between_blocks_change_nothing_that_is_not_rounded_away():
     expected = max(np.abs(np.linalg.eigvals(block)).max() for block in blocks)
     both = torch.from_numpy(np.stack([matrix, matrix * 1e100]))
     assert spectral_radii(both).numpy() == pytest.approx([expected, 1e100 * expected], rel=1e-11)
+
+
+@pytest.mark.parametrize("density", [0.001, 0.02, 0.5])
+def test_a_cache_of_a_device_has_the_same_matrices(density):
+    settings = ReservoirSection.model_validate({"nodes": 60, "density": density})
+    alone, found = (attempt(partial(one.matrices, settings, 2)) for one in (MatrixCache(), MatrixCache(device="cpu")))
+    assert str(alone[1]) == str(found[1])
+    assert alone[0] is None or (alone[0].recurrent != found[0].recurrent).nnz == 0
 
 
 def test_a_matrix_without_a_cycle_has_radius_zero():

@@ -54,9 +54,8 @@ from rcdp_hpc.search.space import Values, with_values
 PARTS: tuple[Part, Part] = ("train", "val")
 Source = Reservoir | IdentitySource
 T = TypeVar("T")
-# Most processes that compute radii ahead. The rest of a candidate takes a core longer than its radius, and a GPU a
-# fraction of that.
-AHEAD_OF_CPU, AHEAD_OF_GPU = 2, 8
+# Most processes that compute radii ahead: the rest of a candidate usually takes longer than its radius.
+MOST_AHEAD = 2
 
 
 class ReservoirFitness(Fitness):
@@ -81,7 +80,7 @@ class ReservoirFitness(Fitness):
     memory : int, optional
         Most bytes that a candidate may need by estimate; unlimited by default.
     idle_cores : int
-        Cores on which spectral radii of the next candidates are computed ahead.
+        Cores on which spectral radii of the next candidates are computed ahead; a GPU computes them itself.
 
     Raises
     ------
@@ -99,7 +98,10 @@ class ReservoirFitness(Fitness):
         self.device = states_device(config)
         self.rows = data  # the rows that the next candidates are evaluated on
         self.group: Communicator = SingleProcess()
-        self.cache = MatrixCache(ahead=_radii_ahead(config, self.device, idle_cores))
+        on_gpu = self.device != "cpu"
+        self.cache = MatrixCache(
+            ahead=None if on_gpu else _radii_ahead(config, idle_cores), device=self.device if on_gpu else None
+        )
         self.steps = self._shape(config)[0]
         self._check_lengths()
         # Seconds of the work that a group divides, summed over its ranks, and of all work of a single rank.
@@ -408,13 +410,13 @@ def assembled_states(
     return states
 
 
-def _radii_ahead(config: Config, device: str, idle_cores: int) -> RadiiAhead | None:
+def _radii_ahead(config: Config, idle_cores: int) -> RadiiAhead | None:
     """Return what computes radii ahead; None without idle cores, or if candidates need none that are expensive."""
     reservoir = config.reservoir
     needed = reservoir.kind == "random" and reservoir.is_plain and reservoir.scaling == "spectral_radius"
     if idle_cores < 1 or not needed:
         return None
-    return RadiiAhead(min(idle_cores, AHEAD_OF_CPU if device == "cpu" else AHEAD_OF_GPU))
+    return RadiiAhead(min(idle_cores, MOST_AHEAD))
 
 
 def states_device(config: Config) -> str:

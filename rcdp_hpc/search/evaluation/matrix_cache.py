@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Seed, nodes and number of connections.
 Key = tuple[int, int, int]
+# Nodes of a matrix whose powers take 24 bytes for each pair of neurons on a device.
+LARGEST_ON_DEVICE = 8192
 CACHE_BYTES = 128 * 2**20
 
 
@@ -38,6 +40,8 @@ class MatrixCache:
         Most memory of the cached matrices; the least recently used is removed first.
     ahead : RadiiAhead, optional
         Computes radii ahead.
+    device : str, optional
+        Device that computes radii (`rcdp_hpc.reservoir.gelfand`) of matrices that fit into it; default: ARPACK.
 
     Attributes
     ----------
@@ -45,9 +49,12 @@ class MatrixCache:
         Number of matrices taken from the cache.
     """
 
-    def __init__(self, max_bytes: int = CACHE_BYTES, ahead: RadiiAhead | None = None) -> None:
+    def __init__(
+        self, max_bytes: int = CACHE_BYTES, ahead: RadiiAhead | None = None, device: str | None = None
+    ) -> None:
         self.max_bytes = max_bytes
         self.ahead = ahead
+        self.device = device
         self.reused = 0
         self._draws: SharedDraws | None = None
         self._cached: OrderedDict[Key, tuple[scipy.sparse.csr_array, float | None]] = OrderedDict()
@@ -81,10 +88,18 @@ class MatrixCache:
         else:
             self.reused += 1
         if settings.scaling == "spectral_radius" and radius is None:
-            radius = self.ahead.radius(key) if self.ahead else None
-            radius = spectral_radius(raw) if radius is None else radius
+            radius = self._radius(key, raw)
         self._store(key, raw, radius)
         return raw, radius
+
+    def _radius(self, key: Key, raw: scipy.sparse.csr_array) -> float:
+        if self.device is not None and raw.shape[0] <= LARGEST_ON_DEVICE:
+            # Only here, since processes that compute radii ahead need no torch.
+            from rcdp_hpc.reservoir.gelfand import rounded_radius
+
+            return rounded_radius(raw, self.device)
+        radius = self.ahead.radius(key) if self.ahead else None
+        return spectral_radius(raw) if radius is None else radius
 
     def prepare(self, candidates: Iterable[ReservoirSection]) -> None:
         """Let radii of candidates that are evaluated in this order be computed ahead."""

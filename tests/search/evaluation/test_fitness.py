@@ -13,6 +13,7 @@ from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
+from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
@@ -224,10 +225,15 @@ def test_states_are_computed_on_the_gpu_of_the_local_rank(data, monkeypatch):
         devices.append(device)
         return Reservoir(settings, features, kernel, "cpu", matrices)
 
+    def radius(matrix, device):
+        devices.append(device)
+        return spectral_radius(matrix)
+
     monkeypatch.setattr("rcdp_hpc.search.evaluation.source.Reservoir", instead)
+    monkeypatch.setattr("rcdp_hpc.reservoir.gelfand.rounded_radius", radius)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "3")
     evaluation = ReservoirFitness(config_of(device="gpu"), data)(VALUES)
-    assert devices == ["cuda:1"]
+    assert devices == ["cuda:1"] * 2
     assert evaluation.error == ReservoirFitness(config_of(), data)(VALUES).error
