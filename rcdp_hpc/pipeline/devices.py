@@ -40,6 +40,14 @@ def gpus_for(stages: Collection[str], comm: Communicator) -> list[RankGPU]:
     return gather_gpus(comm, device())
 
 
+def set_up_libraries(config: Config, gpu: RankGPU) -> None:
+    """Set what libraries of a rank's GPU read once, before the measurement of a kernel uses them; nothing on a CPU."""
+    if gpu.identity:
+        from rcdp_hpc.runtime.device import set_workspaces
+
+        set_workspaces(config)
+
+
 def refuse_missing_gpus(config: Config, stages: Collection[str], comm: Communicator) -> None:
     """Refuse settings that demand GPUs which ranks lack, before the preparation. Collective.
 

@@ -15,7 +15,7 @@ from rcdp_hpc.pipeline.devices import search_device, training_device
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.run_extractor import use_run_extractor
 from rcdp_hpc.pipeline.run_matrices import use_run_matrices
-from rcdp_hpc.runtime.comm.gpus import RankGPU, most_sharing
+from rcdp_hpc.runtime.comm.gpus import RankGPU, most_sharing, ranks_of_gpu
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.effective import with_effective_space
@@ -191,11 +191,10 @@ def _chosen_at_once(config: Config, run: RunDirectory, device: str, gpus: Sequen
 
 def _most_used_device(config: Config, run: RunDirectory, gpus: Sequence[RankGPU], threads: int) -> str:
     """Return torch's name of the device with which most states of the run are computed, on this rank."""
-    if not gpus:
+    if not ranks_of_gpu(gpus):
         return "cpu"
-    from rcdp_hpc.runtime.device import device, set_workspaces
+    from rcdp_hpc.runtime.device import device
 
-    set_workspaces(config)  # the measurement of a kernel may use cuBLAS first
     if config.has_search and config.search.device != "auto":
         return str(device(config.search.device, "search.device"))
     return str(device(training_device(config, run, gpus, threads, quiet=True)))

@@ -25,7 +25,13 @@ from rcdp_hpc.errors import (
     StoppedError,
 )
 from rcdp_hpc.pipeline.array_data import LabelledArrays, Settings, with_data
-from rcdp_hpc.pipeline.devices import COMPUTING, gpus_for, refuse_missing_gpus, refuse_shared_later
+from rcdp_hpc.pipeline.devices import (
+    COMPUTING,
+    gpus_for,
+    refuse_missing_gpus,
+    refuse_shared_later,
+    set_up_libraries,
+)
 from rcdp_hpc.pipeline.requirements import require_engine, require_torch, require_torch_for
 from rcdp_hpc.pipeline.resolve import (
     ResolvedConfig,
@@ -165,6 +171,7 @@ def run_with_options(
             discarded = stages if options.restart else ()
             if stage in COMPUTING and gpus is None:
                 gpus = gpus_for(stages, comm)
+                set_up_libraries(config, gpus[comm.rank])
             resolving = partial(resolve, config, run, stage, threads, discarded, options.allow_code, gpus or ())
             resolved = run_on_root(comm, resolving)
             if stage == "search" and "train" in stages and config.has_search:

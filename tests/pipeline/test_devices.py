@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ import torch
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import devices, resolve
-from rcdp_hpc.pipeline.devices import gpus_for, refuse_missing_gpus, refuse_shared_later, search_device, training_device
+from rcdp_hpc.pipeline.devices import (
+    gpus_for,
+    refuse_missing_gpus,
+    refuse_shared_later,
+    search_device,
+    set_up_libraries,
+    training_device,
+)
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime import device
 from rcdp_hpc.runtime.comm.gpus import RankGPU
@@ -163,7 +171,6 @@ def prepared(tmp_path_factory) -> RunDirectory:
 @pytest.fixture
 def _visible(monkeypatch):
     """Let torch see a GPU."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
 
@@ -251,6 +258,16 @@ def test_the_device_of_a_search_is_recorded_and_that_of_a_training_is_not(prepar
     found = resolve.resolve(config, prepared, "train", gpus=GPU)
     assert found.effective.training.device == "gpu"
     assert found.recorded.training.device == prepared.config().training.device == "auto"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "deterministic", "is_set"), [(GPU, True, True), (GPU, False, False), (NONE, True, False)]
+)
+def test_only_gpus_in_deterministic_mode_get_workspaces_that_repeat(gpus, deterministic, is_set, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    set_up_libraries(load_config("digits", [f"parallel.deterministic={str(deterministic).lower()}"]), gpus[0])
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == is_set
 
 
 def test_a_search_of_the_users_function_uses_no_gpu(prepared):
