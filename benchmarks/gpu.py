@@ -1,4 +1,4 @@
-"""The method on one GPU, part by part, each next to the limit of the card. Takes less than 8 minutes.
+"""The method on one GPU, part by part, each next to the limit of the card. Made to take less than 8 minutes.
 
     python benchmarks/gpu.py --mnist FOLDER --cifar10 FOLDER [--parts states gram ...] [--wheels FOLDER]
 

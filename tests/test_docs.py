@@ -96,6 +96,7 @@ OTHER_COMMANDS = {
     "make setup": "run by CI",
     "make campaign": "a short one is run by CI",
     ". .venv/bin/activate": "run by CI",
+    "python benchmarks/gpu.py": "tests/test_gpu_benchmark.py runs its parts on a CPU",
     "pip install": "CI has no clean environment; tests/test_without_horovod.py runs what it leads to",
     "module load": "a cluster's own",
     "RCDP_TORCH=site make setup": "tests/test_bootstrap.py has a torch of a site",
