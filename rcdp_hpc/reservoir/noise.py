@@ -24,7 +24,7 @@ class SampleNoise:
         bits = u.float().contiguous().view(torch.int32).flatten(1).long()
         positions = torch.arange(bits.shape[1], dtype=torch.int64, device=u.device)
         self._keys = _scramble_(_scramble_(bits.add_(positions * _GOLDEN)).sum(1).add_(seed))
-        self._units: Tensor | None = None
+        self._buffers: _Buffers | None = None
 
     def reorder(self, order: Tensor) -> None:
         """Change the order of the samples to this one, shape (batch,), int64."""
@@ -44,16 +44,29 @@ class SampleNoise:
         Returns
         -------
         torch.Tensor, shape (rows, nodes), float32
+            A buffer that the next call overwrites.
         """
-        if self._units is None or len(self._units) != nodes:
-            self._units = torch.arange(nodes, dtype=torch.int64, device=self._keys.device).mul_(_GOLDEN)
+        if self._buffers is None or self._buffers.units.shape != (nodes,):
+            self._buffers = _Buffers(len(self._keys), nodes, self._keys.device)
+        units, bits, other, first, second, result = self._buffers.of(rows)
         keys = _scramble_(self._keys[:rows] + _signed((step * 65_537 + part) * 0x9E3779B97F4A7C15))
-        bits = keys[:, None] + self._units
-        other = torch.empty_like(bits)
-        _scramble_(bits, other)
-        first = _shift_right(bits, 40, other).add_(1).double().div_(2**24).log_().mul_(-2).sqrt_()
-        second = bits.bitwise_and_(0xFFFFFF).double().mul_(2 * torch.pi / 2**24).cos_()
-        return first.mul_(second).float()
+        _scramble_(torch.add(keys[:, None], units, out=bits), other)
+        first.copy_(_shift_right(bits, 40, other).add_(1)).div_(2**24).log_().mul_(-2).sqrt_()
+        second.copy_(bits.bitwise_and_(0xFFFFFF)).mul_(2 * torch.pi / 2**24).cos_()
+        return result.copy_(first.mul_(second))
+
+
+class _Buffers:
+    """Tensors of a block, so that no step allocates any."""
+
+    def __init__(self, batch: int, nodes: int, device: torch.device) -> None:
+        self.units = torch.arange(nodes, dtype=torch.int64, device=device).mul_(_GOLDEN)
+        dtypes = (torch.int64, torch.int64, torch.float64, torch.float64, torch.float32)
+        self._tensors = [torch.empty(batch, nodes, dtype=dtype, device=device) for dtype in dtypes]
+
+    def of(self, rows: int) -> tuple[Tensor, ...]:
+        """Return the units, and the buffers of the first samples: two of integers, two of float64, one of float32."""
+        return self.units, *(tensor[:rows] for tensor in self._tensors)
 
 
 def _scramble_(value: Tensor, other: Tensor | None = None) -> Tensor:
