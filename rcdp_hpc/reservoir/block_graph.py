@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rcdp_hpc.runtime.cuda_graphs import first_cause, recorded
+from rcdp_hpc.runtime.cuda_graphs import first_cause, recorded, stream_for
 from rcdp_hpc.runtime.logs import warn_once
 
 log = logging.getLogger(__name__)
@@ -103,4 +103,4 @@ def cuda_recorder(device: torch.device) -> Recorder | None:
     if device.type != "cuda":
         return None
 
-    return partial(recorded, device=device)
+    return partial(recorded, device=device, stream=stream_for("blocks", device))

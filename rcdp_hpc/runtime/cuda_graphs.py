@@ -1,4 +1,4 @@
-"""The recording of a CUDA graph, for the training and for blocks of reservoir states."""
+"""Recordings of CUDA graphs, for training steps and blocks of reservoir states, and streams beside the default one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,8 +17,18 @@ _ONE_AT_A_TIME = threading.Lock()
 _failed: list[Any] = []
 
 
+@cache
+def stream_for(purpose: str, device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of a purpose, one in a process.
+
+    Torch has 32 streams and hands them out in turns: work on a stream that is handed out again, while a graph is
+    recorded on it, would be recorded, too.
+    """
+    return torch.cuda.Stream(device)
+
+
 def recorded(
-    work: Callable[[], object], device: torch.device, pool: Any = None, stream: torch.cuda.Stream | None = None
+    work: Callable[[], object], device: torch.device, stream: torch.cuda.Stream, pool: Any = None
 ) -> Callable[[], None]:
     """Return what launches the graph of a piece of work, without running it now.
 
@@ -30,10 +41,10 @@ def recorded(
         Launches operations that read and write fixed tensors.
     device : torch.device
         The GPU.
+    stream : torch.cuda.Stream
+        On which the work is recorded; no other thread uses it (`stream_for`).
     pool : tuple of int, optional
         What ``torch.cuda.graph_pool_handle`` returned: graphs with the same one share their memory.
-    stream : torch.cuda.Stream, optional
-        On which the work is recorded.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rcdp_hpc.runtime.cuda_graphs import first_cause, recorded
+from rcdp_hpc.runtime.cuda_graphs import first_cause, recorded, stream_for
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class CudaGraphs(Recorder):
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream = torch.cuda.Stream(device)
+        self.stream = stream_for("steps", device)
         self.pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Work) -> None:
@@ -72,7 +72,7 @@ class CudaGraphs(Recorder):
 
     def record(self, work: Work) -> Work:
         """Return what launches the graph of a piece of work; parameters and errors as `Recorder.record`."""
-        return recorded(work, self.device, self.pool, self.stream)
+        return recorded(work, self.device, self.stream, self.pool)
 
     def forget(self) -> None:
         """Give the next recordings memory of their own: torch records nothing into that of graphs that are gone."""

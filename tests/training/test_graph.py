@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.parallel.single import single_process
+from rcdp_hpc.runtime import cuda_graphs
 from rcdp_hpc.training import graph
 from rcdp_hpc.training.graph import WARM_UPS, CudaGraphs, GraphRunner
 from rcdp_hpc.training.recorded_steps import record_steps, wants_recordings
@@ -175,7 +177,6 @@ class FakeCuda:
                 raise RuntimeError("operation failed due to a previous error during capture") from None
 
         fakes = {
-            "Stream": lambda device: self.other,
             "graph_pool_handle": lambda: self.asked.append("pool") or f"pool {self.asked.count('pool')}",
             "current_stream": lambda: self.now,
             "stream": lambda stream: nullcontext(),
@@ -188,6 +189,7 @@ class FakeCuda:
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(graph, "stream_for", lambda purpose, device: self.other)
         return self
 
 
@@ -206,6 +208,15 @@ def test_cuda_graphs_are_recorded_on_the_stream_of_the_warm_ups(monkeypatch):
     runner.run("step", lambda: cuda.asked.append(f"garbage {gc.isenabled()}"))
     assert cuda.asked[-4:] == ["pool", "record on side in pool 2, thread_local", "garbage False", "replay"]
     assert gc.isenabled()
+
+
+def test_each_purpose_has_a_stream_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    gpu, stream_of = torch.device("cuda", 0), cuda_graphs.stream_for.__wrapped__
+    monkeypatch.setattr(cuda_graphs, "stream_for", cache(stream_of))
+    recorder, other = cuda_graphs.stream_for("steps", gpu), cuda_graphs.stream_for("copies", gpu)
+    assert cuda_graphs.stream_for("steps", gpu) is recorder
+    assert recorder is not other
 
 
 def test_a_graph_that_fails_is_explained_and_leaves_torch_on_its_stream(monkeypatch, caplog):

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcdp_hpc.runtime.cuda_graphs import stream_for
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -74,7 +76,7 @@ class SideStream:
         self.device = device
         self._stream = None
         if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)
+            self._stream = stream_for("copies", device)
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def run(self, work: Callable[[], T], tensors: Callable[[T], Iterable[torch.Tensor]]) -> T:

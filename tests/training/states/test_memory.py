@@ -18,6 +18,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.device import WORKSPACE
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.search.evaluation.limits import agreed_limit, gpu_limit
+from rcdp_hpc.training.states import host_states
 from rcdp_hpc.training.states.host_states import HostStates, SideStream, host_tensor
 from rcdp_hpc.training.states.memory import Memories
 from rcdp_hpc.training.work import network_bytes
@@ -117,7 +118,6 @@ def test_a_thread_works_on_the_gpu_and_the_stream_of_the_rank(monkeypatch):
 
     side = SimpleNamespace(wait_stream=calls.append, synchronize=lambda: calls.append("synchronized"))
     fakes = {
-        "Stream": lambda device: side,
         "current_stream": lambda device: "main",
         "default_stream": lambda device: "default",
         "device": partial(entered, "device"),
@@ -125,6 +125,7 @@ def test_a_thread_works_on_the_gpu_and_the_stream_of_the_rank(monkeypatch):
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(host_states, "stream_for", lambda purpose, device: side)
     result = SimpleNamespace(record_stream=calls.append)
     gpu = torch.device("cuda", 3)
     assert SideStream(gpu).run(lambda: calls.append("work") or [result], iter) == [result]
