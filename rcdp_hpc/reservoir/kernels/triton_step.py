@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -90,11 +91,12 @@ def step(
     tiles = triton.cdiv(rows, TILE_ROWS) * triton.cdiv(nodes, TILE_NODES)
     leaks = leak if isinstance(leak, Tensor) else None
     unused = after  # in place of tensors that are not read
-    _step[(tiles,)](
-        joined, weights, unused if noise is None else noise, unused if state is None else state,
-        unused if leaks is None else leaks, after,
-        rows, nodes, columns, joined.stride(0), weights.stride(0), 0 if noise is None else noise.stride(0),
-        0 if state is None else state.stride(0), after.stride(0), 1.0 if leaks is not None else float(leak),
-        activation, noise is not None, state is None, leaks is not None,
-        TILE_ROWS, TILE_NODES, TILE_COLUMNS, GROUP, num_warps=WARPS, num_stages=STAGES,
-    )  # fmt: skip
+    with torch.cuda.device_of(after):
+        _step[(tiles,)](
+            joined, weights, unused if noise is None else noise, unused if state is None else state,
+            unused if leaks is None else leaks, after,
+            rows, nodes, columns, joined.stride(0), weights.stride(0), 0 if noise is None else noise.stride(0),
+            0 if state is None else state.stride(0), after.stride(0), 1.0 if leaks is not None else float(leak),
+            activation, noise is not None, state is None, leaks is not None,
+            TILE_ROWS, TILE_NODES, TILE_COLUMNS, GROUP, num_warps=WARPS, num_stages=STAGES,
+        )  # fmt: skip
