@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import torch
 from torch import Tensor
 
@@ -15,18 +17,16 @@ class States(Reduction):
 
     def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
         """Find the steps whose states are written, and where."""
-        # By step: the positions in `out`, and the rows whose states are written there (None: all rows).
-        self._positions: dict[int, list[tuple[int, Tensor | None]]] = {}
-        if lengths is None:
-            for position, step in enumerate(self.steps(self.settings, steps)):
-                self._positions.setdefault(step, []).append((position, None))
-            return
-        rows_at: dict[tuple[int, int], list[int]] = {}
-        for row, length in enumerate(lengths):
+        # By step: the positions in `out`, and the rows whose states are written there. Longer sequences, which come
+        # first, never keep an earlier step at a position, so that these rows are neighbours.
+        self._positions: dict[int, dict[int, slice]] = {}
+        first = 0
+        for length, group in groupby([steps] * len(self.out) if lengths is None else lengths):
+            last = first + sum(1 for _ in group)
             for position, step in enumerate(self.steps(self.settings, length)):
-                rows_at.setdefault((step, position), []).append(row)
-        for (step, position), rows in rows_at.items():
-            self._positions.setdefault(step, []).append((position, torch.tensor(rows, device=self.out.device)))
+                places = self._positions.setdefault(step, {})
+                places[position] = slice(places[position].start if position in places else first, last)
+            first = last
 
     @staticmethod
     def steps(settings: ReservoirSection, length: int) -> list[int]:
@@ -40,11 +40,8 @@ class States(Reduction):
 
     def take(self, step: int, states: Tensor, rows: int) -> None:
         """Write the states if they are kept after this step."""
-        for position, chosen in self._positions.get(step, []):
-            if chosen is None:
-                self.out[:, position] = states
-            else:
-                self.out[chosen, position] = states[chosen].to(self.out.dtype)
+        for position, chosen in self._positions.get(step, {}).items():
+            self.out[chosen, position] = states[chosen]
 
     @classmethod
     def of_states(cls, settings: ReservoirSection, states: Tensor, values: int) -> Tensor:
