@@ -237,13 +237,35 @@ def candidates(bench: Bench) -> Iterator[Row]:
             yield Row("candidates", "5,000 candidates of the paper's search", f"{5000 / rate:.0f} s", "90 s asked for")
 
 
-def steps(bench: Bench) -> Iterator[Row]:
-    """Training steps: call by call, recorded, and as a plain torch program."""
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+def plain_steps(bench: Bench) -> Iterator[Row]:
+    """Steps of a plain torch program, call by call and as a graph."""
     import torch
     from plain_step import plain_step
+
+    rows = bench.size(512, 8)
+    step = plain_step(rows, bench.device, bench.device.type == "cuda")
+    yield Row("steps", f"plain torch program, {rows} rows, call by call", milliseconds(bench.seconds(step, 20)))
+    if bench.device.type == "cuda":
+        graph = torch.cuda.CUDAGraph()
+        step()
+        with torch.cuda.graph(graph):
+            step()
+        yield Row(
+            "steps", f"plain torch program, {rows} rows, as a graph", milliseconds(bench.seconds(graph.replay, 20))
+        )
+
+
+def steps(bench: Bench) -> Iterator[Row]:
+    """Training steps: as a plain torch program, and those of profiles, call by call and recorded."""
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     from step_calls import trainer_of
 
+    from rcdp_hpc.config import load_config
+    from rcdp_hpc.runtime.device import set_up_device
+
+    yield from plain_steps(bench)
+    # As in a run: with algorithms that repeat to the bit.
+    set_up_device(bench.device, load_config("mnist"))
     count, batch = bench.size(100, 3), bench.size(0, 8)
     ways = ("off", "on") if bench.device.type == "cuda" else ("off",)
     for profile, rows in STEPS.items():
@@ -264,17 +286,6 @@ def steps(bench: Bench) -> Iterator[Row]:
             seconds = more / (3 * count) if bench.quick else (more - few) / (2 * count)
             shown = {"off": "call by call", "on": "as a graph"}[way]
             yield Row("steps", f"{profile}, {batch or rows} rows, {shown}", milliseconds(seconds))
-    rows = bench.size(512, 8)
-    step = plain_step(rows, bench.device, bench.device.type == "cuda")
-    yield Row("steps", f"plain torch program, {rows} rows, call by call", milliseconds(bench.seconds(step, 20)))
-    if bench.device.type == "cuda":
-        graph = torch.cuda.CUDAGraph()
-        step()
-        with torch.cuda.graph(graph):
-            step()
-        yield Row(
-            "steps", f"plain torch program, {rows} rows, as a graph", milliseconds(bench.seconds(graph.replay, 20))
-        )
 
 
 def profiles(bench: Bench) -> Iterator[Row]:
@@ -411,7 +422,12 @@ def main(argv: list[str] | None = None) -> None:
 
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no GPU here; --device cpu --quick tests the program")
-    device = torch.device(chosen.device)
+    from rcdp_hpc.config import load_config
+    from rcdp_hpc.runtime.device import set_workspaces
+
+    device = torch.device("cuda", 0) if chosen.device == "cuda" else torch.device(chosen.device)
+    if device.type == "cuda":
+        set_workspaces(load_config("mnist"))
     started = time.perf_counter()
     bench = Bench(device, chosen.quick, {"mnist": chosen.mnist, "cifar10": chosen.cifar10}, {})
     print(versions(device), flush=True)
