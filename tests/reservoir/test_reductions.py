@@ -152,3 +152,20 @@ def test_a_search_that_contradicts_the_reservoir_is_refused(overrides, words):
 def test_a_candidate_below_the_lowest_rate_fails():
     with pytest.raises(CandidateError, match=r"reservoir\.leak = 0\.1 is below reservoir\.leak_low = 0\.2"):
         Reservoir(section(leak_low=0.2).model_copy(update={"leak": 0.1}), 3)
+
+
+def test_means_of_16_bit_states_are_within_half_a_unit_of_float32_ones(rng):
+    """With leak 1 reductions see states of 16 bits, 2^-9 of a state from float32; the mean is rounded once more."""
+    settings = ReservoirSection.model_validate({"nodes": 30, "density": 0.3, "reduction": ["mean"]})
+    reservoir = Reservoir(settings, 4, "dense-bf16")
+    u = torch.from_numpy(rng.random((6, 12, 4), dtype=np.float32))
+    weights = reservoir.only_kernel.weights
+    joined = torch.zeros(6, len(weights), dtype=torch.bfloat16)
+    joined[:, 34] = 1
+    total = torch.zeros(6, 30)
+    for step in u.unbind(1):
+        joined[:, 30:34] = step
+        moved = (joined @ weights).float().tanh()
+        joined[:, :30] = moved
+        total += moved
+    assert float((reservoir.states(u).float() - total / 12).abs().max()) <= 2 * 2**-9

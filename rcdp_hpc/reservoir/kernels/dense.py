@@ -20,8 +20,9 @@ class DenseKernel(ProductKernel):
 
     The product is written into the next step's input (`rcdp_hpc.reservoir.kernels.slots`). With leak 1 f is computed
     there, in place: a step is two operations. A product of 16 bits is rounded to 16 bits again by f, as it would be for
-    the next product, so that the states of the last step are the same as those of f in float32. With noise, or an
-    activation that is not `Activation.native`, f is computed in float32.
+    the next product, so that the states of the last step are the same as those of f in float32. Means and other
+    reductions see these states, at most half a unit of 16 bits (2^-9 of a state in bfloat16) from float32 ones. With
+    noise, or an activation that is not `Activation.native`, f is computed in float32.
 
     With other leaks the states of 16-bit kernels are float32, since a small step would be lost in 16 bits.
 
