@@ -155,10 +155,11 @@ def main() -> None:
             print(error)
         else:
             together = measure(parts, batched, candidates)
-    print(f"{'for each candidate':<32} {'alone':>10} {f'{chosen.at_once} at once':>12}")
-    for name in dict.fromkeys((*alone, *together)):
-        form = ".0f" if name == "torch calls" else ".3f"
-        print(f"{name:<32} {alone.get(name, 0.0):>10{form}} {together.get(name, 0.0):>12{form}}")
+    columns = {"alone": alone} | ({f"{chosen.at_once} at once": together} if together else {})
+    print(f"{'for each candidate':<32}" + "".join(f"{name:>13}" for name in columns))
+    for part in dict.fromkeys((*alone, *together)):
+        form = ".0f" if part == "torch calls" else ".3f"
+        print(f"{part:<32}" + "".join(f"{found.get(part, 0.0):>13{form}}" for found in columns.values()))
 
 
 if __name__ == "__main__":
