@@ -25,6 +25,8 @@ from rcdp_hpc.runtime.device import total_gpu_memory
 from rcdp_hpc.search.evaluation.batched_left_out import LEVERAGE_ROWS
 from rcdp_hpc.search.evaluation.batched_ridge import ROWS_AT_ONCE
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
+from rcdp_hpc.search.space import STATE_SET, with_values
+from rcdp_hpc.search.state_sets import STATE_SETS
 
 # More candidates at once are hardly faster: each product then fills a GPU.
 LARGEST = 32
@@ -62,11 +64,21 @@ def chosen_at_once(
     if device.type == "cpu" or unequal or not _stackable(config, device):
         return 1
     train = min(config.search.train_rows, train_rows)
-    each, shared = batch_bytes(config, shape, train, config.search.validation_rows, classes)
+    sizes = [
+        batch_bytes(one, shape, train, config.search.validation_rows, classes) for one in _possible_settings(config)
+    ]
+    each, shared = max(sizes)
     room = int(MEMORY_SHARE * total_gpu_memory(device)) // sharing - shared
     most = max(1, min(LARGEST, room // each))
     population = config.search.population
     return math.ceil(population / math.ceil(population / most))
+
+
+def _possible_settings(config: Config) -> list[Config]:
+    """Return the configuration, or, if a state set is selected first, one for each set."""
+    if config.search.method != "select":
+        return [config]
+    return [with_values(config, {STATE_SET: name}) for name in config.search.state_sets or STATE_SETS]
 
 
 def _stackable(config: Config, device: torch.device) -> bool:

@@ -72,6 +72,13 @@ def test_candidates_that_cannot_be_stacked_are_evaluated_one_by_one(settings):
     assert chosen(settings) == 1
 
 
+def test_the_largest_state_set_that_may_be_selected_counts(memory):
+    memory(8)
+    selecting = config(method="select", state_sets=["inputs-1/bias-1", "values/segments"])
+    assert 1 <= chosen(selecting) < chosen(config())
+    assert chosen(config(method="select", state_sets=["inputs-1/bias-1"])) > chosen(selecting)
+
+
 def test_series_of_unequal_length_are_evaluated_one_by_one():
     assert chosen(config(), unequal=True) == 1
 
