@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import torch
 from torch import nn
@@ -84,20 +85,18 @@ class RecordedSteps:
     """
 
     def __init__(self, stepper: Stepper, recorder: Recorder) -> None:
-        self.stepper = stepper
         self.runner = GraphRunner(recorder, stepper.trained)
         self.place: tuple[int, ...] = ()
         self.norms = [module for module in stepper.network.modules() if isinstance(module, SyncBatchNorm)]
         self.largest: list[float] = []
 
-    def take(self) -> None:
-        """Take the step whose inputs are filled."""
-        stepper = self.stepper
+    def take(self, stepper: Stepper) -> None:
+        """Take the step of the stepper, whose inputs are filled."""
         if stepper.gradient_norms and stepper.gradient_norms.awaited:
             # Only the first step of an epoch records the gradient of the sequence.
             stepper.run_eagerly()
             return
-        place = self._place()
+        place = _place(stepper)
         if place != self.place:
             self.runner.forget()
             self.place = place
@@ -105,27 +104,23 @@ class RecordedSteps:
         if largest != self.largest:
             self.runner.record_again()
             self.largest = largest
-        counts = stepper.inputs.counts
+        inputs = stepper.inputs
+
+        def step() -> None:
+            stepper.compute(inputs)
+            stepper.apply(inputs)
+
         if not stepper.parallel.sums_over_ranks:
-            self.runner.run("step", self._step, counts)
+            self.runner.run("step", step, inputs.counts)
             return
-        self.runner.run("gradient of a step", self._compute, counts)
+        self.runner.run("gradient of a step", partial(stepper.compute, inputs), inputs.counts)
         stepper.parallel.sum_gradients(stepper.optimizer)
-        self.runner.run("update of a step", self._apply, counts)
+        self.runner.run("update of a step", partial(stepper.apply, inputs), inputs.counts)
 
-    def _place(self) -> tuple[int, ...]:
-        """Return the addresses of what a step reads, which change with exchanged rows and removed weights."""
-        train, pruner = self.stepper.train, self.stepper.pruner
-        read = [self.stepper.inputs.packed, train.states, train.labels, train.numbers]
-        masks = pruner.masks.values() if pruner else ()
-        return tuple(value.data_ptr() for value in (*read, *masks) if isinstance(value, torch.Tensor))
 
-    def _step(self) -> None:
-        self._compute()
-        self._apply()
-
-    def _compute(self) -> None:
-        self.stepper.compute(self.stepper.inputs)
-
-    def _apply(self) -> None:
-        self.stepper.apply(self.stepper.inputs)
+def _place(stepper: Stepper) -> tuple[int, ...]:
+    """Return the addresses of what a step reads, which change with exchanged rows and removed weights."""
+    train, pruner = stepper.train, stepper.pruner
+    read = [stepper.inputs.packed, train.states, train.labels, train.numbers]
+    masks = pruner.masks.values() if pruner else ()
+    return tuple(value.data_ptr() for value in (*read, *masks) if isinstance(value, torch.Tensor))

@@ -95,7 +95,8 @@ class Stepper:
     sums : StepSums
         What the steps add up.
     run : callable
-        Runs the step whose inputs are filled; `run_eagerly`, or what repeats a recorded step.
+        Runs the step of the stepper that it is given, whose inputs are filled: `run_eagerly`, or what repeats a
+        recorded step.
     rate_on_device : bool
         Whether the optimiser reads the learning rate from the device, as a recorded step must.
     """
@@ -133,7 +134,8 @@ class Stepper:
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
         self.inputs = StepInputs(train.device)
         self.sums = StepSums(train.device)
-        self.run: Callable[[], None] = self.run_eagerly
+        # A bound method would refer to its object, which would keep the states until garbage is collected.
+        self.run: Callable[[Stepper], None] = Stepper.run_eagerly
         self.rate_on_device = False
         # A class of the user's own may use weights in other ways than torch.autocast casts them.
         self.has_own_network = any(is_user_class(kind) for kind in (config.readout.kind, config.extractor.kind))
@@ -199,7 +201,10 @@ class Stepper:
             group["lr"] = self.inputs.rate if self.rate_on_device else rate
         if self.gradient_norms:
             self.gradient_norms.factor = self.scale.factor
-        (run or self.run)()
+        if run is None:
+            self.run(self)
+        else:
+            run()
         self.scale.grow()
 
     def run_eagerly(self) -> None:

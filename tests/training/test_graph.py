@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -99,6 +100,22 @@ def test_a_larger_batch_changes_the_weight_of_the_smaller_ones_that_were_recorde
             one.stepper.launch([np.arange(count)], float(count), 0.01)
     assert (recorder.warm_ups, recorder.records, recorder.repeats) == (2, 2, 4)
     assert all(map(torch.equal, recorded.network.state_dict().values(), plain.network.state_dict().values()))
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_states_are_freed_with_their_training(is_recorded):
+    one = trainer(training__epochs=1)
+    if is_recorded:
+        record_steps(one.config, one.stepper, CallRecorder())
+    gc.collect()
+    gc.disable()
+    try:
+        one.run(lambda: None, lambda report: None)
+        states = weakref.ref(one.train.states)
+        del one
+        assert states() is None
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_recorded_runs_as_it_is_with_one_warning(caplog):
