@@ -54,10 +54,20 @@ def on_meta(trainer: Trainer) -> Stepper:
 
 
 @pytest.mark.usefixtures("fused_on_meta")
-@pytest.mark.parametrize("profile", step_calls.SHAPES)
-def test_a_step_reads_no_value(profile):
+@pytest.mark.parametrize(
+    ("profile", "settings"),
+    [
+        *((profile, []) for profile in step_calls.SHAPES),
+        ("mnist", ["readout.kind=transformer", "loss.class_weights=balanced"]),
+        ("mnist", ["readout.kind=convolution", "readout.dropout=0.2", "loss.kind=focal"]),
+        ("mnist-convolution", ["augment.mixup=0.3", "augment.flip=true", "augment.cutout=4", "reservoir.window=2"]),
+        ("mnist-convolution", ["reservoir.kind=diagonal", "reservoir.leak=0.3", "reservoir.steps=[0,2,1]"]),
+        ("mnist-convolution", ["reservoir.series_scaling=standard", "reservoir.leak_low=0.2", "reservoir.leak=0.9"]),
+    ],
+)
+def test_a_step_reads_no_value(profile, settings):
     # Autocasting has no meta device; the recordings of steps below have products of 16 bits.
-    stepper = on_meta(step_calls.trainer_of(profile, 1, ["training.precision=fp32"]))
+    stepper = on_meta(step_calls.trainer_of(profile, 1, ["training.precision=fp32", *settings]))
     stepper.rate_on_device = True
     stepper.begin_epoch(0)
 
