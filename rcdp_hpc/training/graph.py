@@ -43,7 +43,7 @@ class Recorder(ABC):
         """
 
     def forget(self) -> None:  # noqa: B027 - not all recordings share something
-        """Prepare for other recordings, after all earlier ones are gone."""
+        """Prepare for other recordings; all earlier ones are about to be freed."""
 
 
 class CudaGraphs(Recorder):
@@ -75,7 +75,11 @@ class CudaGraphs(Recorder):
         return recorded(work, self.device, self.stream, self.pool)
 
     def forget(self) -> None:
-        """Give the next recordings memory of their own: torch records nothing into that of graphs that are gone."""
+        """Wait for what was launched, and give the next recordings memory of their own.
+
+        Torch records nothing into the memory of graphs that are gone.
+        """
+        torch.cuda.synchronize(self.device)
         self.pool = torch.cuda.graph_pool_handle()
 
 
@@ -145,16 +149,16 @@ class GraphRunner:
 
     def forget(self) -> None:
         """Forget all recordings, since tensors have moved; work is recorded again after as many warm-ups."""
-        self._pieces.clear()
         if self.recorder is not None:
             self.recorder.forget()
+        self._pieces.clear()
 
     def record_again(self) -> None:
         """Forget all recordings, since numbers on the host have changed; work is recorded again when it is next run."""
-        for piece in self._pieces.values():
-            piece.repeat, piece.gradients = None, []
         if self.recorder is not None:
             self.recorder.forget()
+        for piece in self._pieces.values():
+            piece.repeat, piece.gradients = None, []
 
     def _record(self, recorder: Recorder, name: str, work: Work, piece: _Piece) -> bool:
         """Record a piece; return whether that succeeded."""

@@ -198,6 +198,7 @@ class FakeCuda:
             "current_stream": lambda: self.now,
             "stream": lambda stream: nullcontext(),
             "device": lambda device: nullcontext(),
+            "synchronize": lambda device: self.asked.append("wait"),
             "set_stream": lambda stream: setattr(self, "now", stream),
             "CUDAGraph": lambda: SimpleNamespace(
                 replay=lambda: self.asked.append("replay"), reset=lambda: self.asked.append("reset")
@@ -223,7 +224,7 @@ def test_cuda_graphs_are_recorded_on_the_stream_of_the_warm_ups(monkeypatch):
     runner.record_again()
     # Nor may one of them be freed meanwhile.
     runner.run("step", lambda: cuda.asked.append(f"garbage {gc.isenabled()}"))
-    assert cuda.asked[-4:] == ["pool", "record on side in pool 2, thread_local", "garbage False", "replay"]
+    assert cuda.asked[-5:] == ["wait", "pool", "record on side in pool 2, thread_local", "garbage False", "replay"]
     assert gc.isenabled()
 
 
