@@ -79,7 +79,8 @@ class CudaGraphs(Recorder):
 
         Torch records nothing into the memory of graphs that are gone.
         """
-        torch.cuda.synchronize(self.device)
+        # Not for the whole GPU, on which another thread may be recording.
+        torch.cuda.current_stream(self.device).synchronize()
         self.pool = torch.cuda.graph_pool_handle()
 
 

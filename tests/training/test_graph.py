@@ -180,7 +180,11 @@ class FakeCuda:
 
     def patched(self, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
         def stream(name: str) -> SimpleNamespace:
-            return SimpleNamespace(name=name, wait_stream=lambda other: self.asked.append(f"{name} waits {other.name}"))
+            return SimpleNamespace(
+                name=name,
+                wait_stream=lambda other: self.asked.append(f"{name} waits {other.name}"),
+                synchronize=lambda: self.asked.append("wait"),
+            )
 
         self.now, self.other = stream("main"), stream("side")
 
@@ -195,10 +199,9 @@ class FakeCuda:
 
         fakes = {
             "graph_pool_handle": lambda: self.asked.append("pool") or f"pool {self.asked.count('pool')}",
-            "current_stream": lambda: self.now,
+            "current_stream": lambda device=None: self.now,
             "stream": lambda stream: nullcontext(),
             "device": lambda device: nullcontext(),
-            "synchronize": lambda device: self.asked.append("wait"),
             "set_stream": lambda stream: setattr(self, "now", stream),
             "CUDAGraph": lambda: SimpleNamespace(
                 replay=lambda: self.asked.append("replay"), reset=lambda: self.asked.append("reset")
