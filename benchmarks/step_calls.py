@@ -81,6 +81,10 @@ class CallCounter(TorchDispatchMode):
         Calls of each part and operation.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it out
+
     def __init__(self) -> None:
         super().__init__()
         self.parts: Counter[str] = Counter()

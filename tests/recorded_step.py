@@ -50,6 +50,10 @@ class ReadBackError(RuntimeError):
 class NoReadBacks(TorchDispatchMode):
     """Raises a `ReadBackError` with file and line within a ``with`` block if a value of a tensor is read."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it out
+
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if reads_back(operation, args, kwargs):

@@ -8,6 +8,7 @@ random numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.random_streams import DISTRIBUTIONS, Part, distributed, shared_symmetric, stream, symmetric
 from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 from rcdp_hpc.reservoir.topology import orthogonal_matrix, topology_of
+
+RadiusOf = Callable[[scipy.sparse.csr_array], float]
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class ReservoirMatrices:
     mixing: NDArray[np.float64] | None = None
 
 
-def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = ()) -> ReservoirMatrices:
+def reservoir_matrices(
+    settings: ReservoirSection, features: int, part: Part = (), radius_of: RadiusOf = spectral_radius
+) -> ReservoirMatrices:
     """Build all matrices of a reservoir.
 
     Parameters
@@ -55,6 +60,8 @@ def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = (
         Features per step of the input sequence.
     part : tuple of int
         Which of several reservoirs, (scan, layer); () is the first one.
+    radius_of : callable
+        Computes the spectral radius.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = (
     if settings.feature_scaling:
         weights = weights * np.array(settings.feature_scaling)
     bias = biases(settings.nodes, settings.bias_scaling, settings.seed, part)
-    return ReservoirMatrices(connection_matrix(settings, part), weights, bias)
+    return ReservoirMatrices(connection_matrix(settings, part, radius_of), weights, bias)
 
 
 def check_feature_scaling(settings: ReservoirSection, features: int) -> None:
@@ -84,7 +91,9 @@ def check_feature_scaling(settings: ReservoirSection, features: int) -> None:
         )
 
 
-def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.sparse.csr_array:
+def connection_matrix(
+    settings: ReservoirSection, part: Part = (), radius_of: RadiusOf = spectral_radius
+) -> scipy.sparse.csr_array:
     """Build the connection matrix C (eq. 3, 6 and 7): a mask times random weights, rescaled.
 
     The mask is that of ``reservoir.topology`` (`rcdp_hpc.reservoir.topology`). With ``scaling = "spectral_radius"`` the
@@ -97,6 +106,8 @@ def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.spar
         Uses nodes, density, topology, rewiring, jump, weights, scaling, spectral_radius, weight_scale and seed.
     part : tuple of int
         Which of several reservoirs, (scan, layer); () is the first one.
+    radius_of : callable
+        Computes the spectral radius.
 
     Returns
     -------
@@ -118,7 +129,7 @@ def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.spar
     if settings.scaling == "weight_scale":
         matrix.data *= settings.weight_scale
         return matrix
-    radius = 1.0 if settings.weights == "orthogonal" else spectral_radius(matrix)
+    radius = 1.0 if settings.weights == "orthogonal" else radius_of(matrix)
     if radius == 0:
         raise CandidateError(
             f"the connection matrix has no cycle, so no spectral radius: reservoir.density = {density:g} is "

@@ -17,19 +17,23 @@ digit may differ.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse
 import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from rcdp_hpc.reservoir.spectral_radius import DENSE_AT_MOST, rounded
+from rcdp_hpc.reservoir.spectral_radius import DENSE_AT_MOST, rounded, spectral_radius
 
 # log(c) is 1 to 20, for 9 and for 7 digits: errors near 1e-12 and 1e-10.
 SQUARINGS, LARGE_SQUARINGS = 44, 36
 # Numbers of a product, so that the powers of large matrices fit into memory.
 NUMBERS_AT_ONCE = 1 << 27
 LEAST = torch.finfo(torch.float64).tiny
+# Nodes of a matrix whose powers take 24 bytes for each pair of neurons on a device.
+LARGEST_ON_DEVICE = 8192
 
 
 @torch.no_grad()
@@ -55,12 +59,22 @@ def spectral_radii(matrices: Tensor, labels: Tensor | None = None) -> Tensor:
     return torch.cat([_radii(_within_blocks(block, part), squarings(size)) for block, part in blocks])
 
 
-def rounded_radius(matrix: scipy.sparse.csr_array, device: str) -> float:
+def rounded_radius(matrix: scipy.sparse.csr_array, device: str | torch.device) -> float:
     """Return the radius of a sparse matrix, computed on a device and rounded as by `spectral_radius`."""
     _, labels = connected_components(matrix, directed=True, connection="strong")
     dense = torch.from_numpy(matrix.toarray()).to(device)[None]
     blocks = torch.from_numpy(labels.astype(np.int64)).to(device)[None]
     return rounded(float(spectral_radii(dense, blocks)), matrix.shape[0])
+
+
+def radius_on(device: torch.device) -> Callable[[scipy.sparse.csr_array], float]:
+    """Return what computes spectral radii where states are computed on a device: squaring on a GPU, ARPACK on a CPU."""
+
+    def radius(matrix: scipy.sparse.csr_array) -> float:
+        on_device = device.type == "cuda" and matrix.shape[0] <= LARGEST_ON_DEVICE
+        return rounded_radius(matrix, device) if on_device else spectral_radius(matrix)
+
+    return radius
 
 
 def squarings(size: int) -> int:

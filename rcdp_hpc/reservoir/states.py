@@ -21,6 +21,7 @@ from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.block_graph import BlockGraph, cuda_recorder
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
+from rcdp_hpc.reservoir.gelfand import radius_on
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, prepared_features
 from rcdp_hpc.reservoir.kernels import Kernel, kernel_class, make_kernel
 from rcdp_hpc.reservoir.kernels.diagonal import DiagonalKernel
@@ -154,8 +155,9 @@ class Reservoir:
         settings = self.settings
         if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
             settings = settings.model_copy(update={"feature_scaling": []})
-        build = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
-        return build(settings, features, _part(scan, layer))
+        if settings.kind == "diagonal":
+            return diagonal_matrices(settings, features, _part(scan, layer))
+        return reservoir_matrices(settings, features, _part(scan, layer), radius_on(self.device))
 
     def _kernel(self, matrices: ReservoirMatrices, rates: NDArray[np.float64] | None) -> Kernel:
         if self.settings.kind == "diagonal":

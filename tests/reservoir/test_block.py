@@ -31,6 +31,10 @@ def section(**values):
 class Calls(TorchDispatchMode):
     """Counts the operations that start something on a device, and keeps them to do them again."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it out
+
     def __init__(self):
         super().__init__()
         self.calls = []

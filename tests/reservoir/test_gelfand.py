@@ -11,8 +11,8 @@ from scipy.sparse.csgraph import connected_components
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir import gelfand
-from rcdp_hpc.reservoir.connection import unscaled_matrix
-from rcdp_hpc.reservoir.gelfand import spectral_radii
+from rcdp_hpc.reservoir.connection import connection_matrix, reservoir_matrices, unscaled_matrix
+from rcdp_hpc.reservoir.gelfand import rounded_radius, spectral_radii
 from rcdp_hpc.reservoir.shared_draws import SharedDraws
 from rcdp_hpc.reservoir.spectral_radius import rounded, spectral_radius
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
@@ -103,3 +103,20 @@ def test_equal_scores_have_no_bound():
     assert draws.bound(2) == 0
     assert draws.bound(3) is None
     assert draws.matrix(3) is None
+
+
+def test_reservoirs_on_a_gpu_have_radii_by_squaring(monkeypatch):
+    """The device of the numbers is that of the matrices, so a CPU that is called a GPU computes them."""
+    seen = []
+
+    def on_cpu(matrix, device):
+        seen.append(str(device))
+        return rounded_radius(matrix, "cpu")
+
+    monkeypatch.setattr(gelfand, "rounded_radius", on_cpu)
+    settings = ReservoirSection.model_validate({"nodes": 60, "density": 0.2, "spectral_radius": 0.8})
+    for device, devices in (("cpu", []), ("cuda:1", ["cuda:1"])):
+        radius = gelfand.radius_on(torch.device(device))
+        found = reservoir_matrices(settings, 3, radius_of=radius)
+        np.testing.assert_array_equal(found.recurrent.toarray(), connection_matrix(settings).toarray())
+        assert seen == devices

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # Seed, nodes and number of connections.
 Key = tuple[int, int, int]
-# Nodes of a matrix whose powers take 24 bytes for each pair of neurons on a device.
-LARGEST_ON_DEVICE = 8192
 CACHE_BYTES = 128 * 2**20
 
 
@@ -93,11 +91,12 @@ class MatrixCache:
         return raw, radius
 
     def _radius(self, key: Key, raw: scipy.sparse.csr_array) -> float:
-        if self.device is not None and raw.shape[0] <= LARGEST_ON_DEVICE:
+        if self.device is not None:
             # Only here, since processes that compute radii ahead need no torch.
-            from rcdp_hpc.reservoir.gelfand import rounded_radius
+            from rcdp_hpc.reservoir.gelfand import LARGEST_ON_DEVICE, rounded_radius
 
-            return rounded_radius(raw, self.device)
+            if raw.shape[0] <= LARGEST_ON_DEVICE:
+                return rounded_radius(raw, self.device)
         radius = self.ahead.radius(key) if self.ahead else None
         return spectral_radius(raw) if radius is None else radius
 

@@ -162,6 +162,10 @@ class CallCounter(TorchDispatchMode):
 
     total = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it out
+
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         aliases = [value.alias_info for value in operation._schema.returns]
         is_view = any(alias is not None and not alias.is_write for alias in aliases)

@@ -118,6 +118,10 @@ def _check_device_steps(config: Config, whole: _Trial) -> None:
 class _NoReadBacks(TorchDispatchMode):
     """Raises a `RuntimeError` within a ``with`` block if a value of a tensor is read."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it out
+
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if operation in READ_BACKS:
             raise RuntimeError("the value of a tensor is read, which steps of a class with reads_nothing_back must not")
