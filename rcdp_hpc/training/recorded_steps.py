@@ -70,6 +70,7 @@ def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = N
     pieces = ", in two pieces around the sum of the gradients" if stepper.parallel.sums_over_ranks else ""
     log.info("steps are repeated from recordings (training.graph = %r)%s", config.training.graph, pieces)
     stepper.rate_on_device = True
+    stepper.casts_together = True
     stepper.run = RecordedSteps(stepper, recorder or CudaGraphs(stepper.train.device)).take
 
 

@@ -99,6 +99,9 @@ class Stepper:
         recorded step.
     rate_on_device : bool
         Whether the optimiser reads the learning rate from the device, as a recorded step must.
+    casts_together : bool
+        Whether weights are cast to 16 bits by one call, and their gradients by one at the end of the backward pass. An
+        engine that sums gradients during the backward pass would have to wait for it.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class Stepper:
         # A bound method would refer to its object, which would keep the states until garbage is collected.
         self.run: Callable[[Stepper], None] = Stepper.run_eagerly
         self.rate_on_device = False
+        self.casts_together = parallel.alone
         # A class of the user's own may use weights in other ways than torch.autocast casts them.
         self.has_own_network = any(is_user_class(kind) for kind in (config.readout.kind, config.extractor.kind))
         self.needs_host = self._needs_host()
@@ -324,7 +328,7 @@ class Stepper:
         halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
         if self.config.training.weight_bits == 8:
             return torch.func.functional_call(network, rounded_weights(network), (states, draw), tie_weights=False)
-        if halved and torch.is_grad_enabled() and not self.has_own_network:
+        if halved and self.casts_together and torch.is_grad_enabled() and not self.has_own_network:
             return torch.func.functional_call(network, halved_weights(network, halved), (states, draw))
         return network(states, draw)
 
