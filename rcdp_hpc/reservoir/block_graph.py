@@ -1,8 +1,8 @@
 """Blocks of one shape as a CUDA graph: one launch replaces those of all steps.
 
-A GPU computes a step of a small block faster than the host launches its operations. The first block of a shape is
-computed as usual; the second one is recorded, and from then on replayed. Values are exchanged by fixed tensors, and
-the memory of a recording stays allocated.
+A GPU computes a step of a small block faster than the host launches its operations. The first blocks of a shape are
+computed as usual; then one is recorded, and from then on replayed. Values are exchanged by fixed tensors, and the
+memory of a recording stays allocated.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from rcdp_hpc.runtime.logs import warn_once
 
 log = logging.getLogger(__name__)
 
+# A recording waits for the GPU, gives back the memory that torch keeps, and takes its own. That is as long as the calls
+# of several blocks, so that the few large blocks of a pass are not worth it.
+REPEATS = 8
 # Shape and dtypes of a block, and whether it has noise.
 Shape = tuple[tuple[int, ...], torch.dtype, torch.dtype, bool]
 Compute = Callable[[Tensor, Tensor], object]
@@ -37,17 +40,21 @@ class Recording(NamedTuple):
 
 
 class BlockGraph:
-    """The computation of blocks, recorded for the shape that came twice in succession.
+    """The computation of blocks, recorded for a shape that comes again and again.
 
     Parameters
     ----------
     record : Recorder or None
         None: nothing is recorded.
+    repeats : int
+        Blocks of a shape, in succession, before the one that is recorded.
     """
 
-    def __init__(self, record: Recorder | None) -> None:
+    def __init__(self, record: Recorder | None, repeats: int = REPEATS) -> None:
         self._record = record
+        self._repeats = repeats
         self._last: Shape | None = None
+        self._count = 0
         self._recording: Recording | None = None
 
     def run(self, compute: Compute, u: Tensor, out: Tensor, noisy: bool) -> None:
@@ -64,8 +71,9 @@ class BlockGraph:
             Whether `compute` adds noise.
         """
         shape = (tuple(u.shape), u.dtype, out.dtype, noisy)
-        is_again, self._last = shape == self._last, shape
-        if is_again and (self._recording is None or self._recording.shape != shape):
+        self._count = self._count + 1 if shape == self._last else 0
+        self._last = shape
+        if self._count >= self._repeats and (self._recording is None or self._recording.shape != shape):
             self._recording = self._recorded(shape, compute, u, out)
         if self._recording is None or self._recording.shape != shape:
             compute(u, out)
@@ -75,12 +83,12 @@ class BlockGraph:
         out.copy_(self._recording.out)
 
     def release(self) -> None:
-        """Free the memory of the recording."""
-        self._recording = None
+        """Free the memory of the recording; blocks are counted anew."""
+        self._recording, self._last = None, None
 
     def _recorded(self, shape: Shape, compute: Compute, u: Tensor, out: Tensor) -> Recording | None:
         """Record the computation of blocks of a shape; None if that is not possible."""
-        self.release()
+        self._recording = None
         if self._record is None:
             return None
         try:

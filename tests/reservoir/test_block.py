@@ -121,17 +121,27 @@ def test_a_replayed_block_has_the_bits_of_a_computed_one(kernel, option, rng):
     blocks = rng.random((5, 4, 7, 6), dtype=np.float32)
     expected = [reservoir.states(block, noisy=True) for block in blocks]
     recorded = []
-    reservoir._graph = BlockGraph(lambda function: recorded.append(1) or recorder(function))
+    reservoir._graph = BlockGraph(lambda function: recorded.append(1) or recorder(function), 1)
     results = [reservoir.states(block, noisy=True) for block in blocks]
     for one, other in zip(results, expected, strict=True):
         assert torch.equal(one, other)
     assert len(recorded) == 1
 
 
+def test_a_pass_of_few_blocks_is_not_recorded(rng):
+    reservoir = Reservoir(section(), 6)
+    recorded = []
+    reservoir._graph = BlockGraph(lambda function: recorded.append(1) or recorder(function), 3)
+    x = rng.random((20, 7, 6), dtype=np.float32)
+    for blocks in (3, 3, 5):  # of 4 rows
+        reservoir.compute(x[: 4 * blocks])
+    assert len(recorded) == 1
+
+
 def test_a_short_block_between_others_keeps_the_recording(rng):
     reservoir = Reservoir(section(), 6)
     recorded = []
-    reservoir._graph = BlockGraph(lambda function: recorded.append(1) or recorder(function))
+    reservoir._graph = BlockGraph(lambda function: recorded.append(1) or recorder(function), 1)
     x = rng.random((15, 7, 6), dtype=np.float32)
     expected = Reservoir(section(), 6).compute(x)
     for _ in range(3):
@@ -152,7 +162,7 @@ def test_blocks_that_cannot_be_recorded_are_computed(rng, caplog, monkeypatch):
     reservoir = Reservoir(section(), 6)
     x = rng.random((12, 7, 6), dtype=np.float32)
     expected = reservoir.compute(x)
-    reservoir._graph = BlockGraph(refuse)
+    reservoir._graph = BlockGraph(refuse, 1)
     assert torch.equal(reservoir.compute(x), expected)
     (message,) = [record.getMessage() for record in caplog.records]
     assert "not recorded as a CUDA graph (operation not permitted when stream is capturing)" in message
