@@ -37,7 +37,7 @@ CLEARLY_FASTER = 1.2
 LARGEST_BLOCK = {"cpu": 512, "cuda": 8192}
 # Steps of a measured block: a GPU also needs time to start one.
 STEPS = {"cpu": 2, "cuda": 8}
-# Turns before the first one that counts: a GPU records the second block (`rcdp_hpc.reservoir.block_graph`).
+# Turns before the first one that counts: a GPU chooses and loads its programs, and takes memory.
 WARM_UPS = {"cpu": 1, "cuda": 2}
 # Numbers of samples that are tried as a block. Those that do not fit are halved.
 BLOCKS = {"cpu": (512, 1024, 2048), "cuda": (2048, 8192, 16384, 32768)}
