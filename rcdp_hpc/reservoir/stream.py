@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.gram import Sums
+from rcdp_hpc.runtime.threads import for_thread
 
 T = TypeVar("T")
 _END = object()
@@ -44,7 +45,7 @@ def ahead(items: Iterable[T]) -> Generator[T]:
         except BaseException as error:  # raised in the caller's thread
             put((_END, error))
 
-    thread = threading.Thread(target=produce, daemon=True)
+    thread = threading.Thread(target=for_thread(produce), daemon=True)
     thread.start()
     try:
         while True:

@@ -11,10 +11,11 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -22,6 +23,9 @@ from rcdp_hpc.runtime.cgroups import groups_of_process
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.launch import number_from_environment
 from rcdp_hpc.runtime.openmp_waits import report_long_waits
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -98,6 +102,23 @@ def limit_threads(count: int) -> Iterator[None]:
         finally:
             if torch is not None:
                 torch.set_num_threads(previous)
+
+
+def for_thread(work: Callable[P, T]) -> Callable[P, T]:
+    """Return work for another thread of this process, in which torch computes with as many threads as in this one.
+
+    OpenMP and MKL have a limit for each thread of a process. A new one has none, whatever `limit_threads` says, and
+    products would have other last digits there.
+    """
+    torch = sys.modules.get("torch")
+    count = torch.get_num_threads() if torch is not None else 0
+
+    def limited(*arguments: P.args, **options: P.kwargs) -> T:
+        if torch is not None:
+            torch.set_num_threads(count)
+        return work(*arguments, **options)
+
+    return limited
 
 
 def gather_placement(comm: Communicator) -> list[tuple[str, frozenset[int]]]:

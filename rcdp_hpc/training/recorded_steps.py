@@ -17,8 +17,6 @@ from rcdp_hpc.training.step import Stepper
 
 log = logging.getLogger(__name__)
 
-NOT_RECORDED = "steps are not recorded (training.graph): %s"
-
 
 def wants_recordings(config: Config, device: torch.device, network: nn.Module, parallel: Strategy) -> bool:
     """Return whether steps are recorded, if nothing in them makes the host wait; the log says why not.
@@ -37,7 +35,7 @@ def wants_recordings(config: Config, device: torch.device, network: nn.Module, p
         return False
     obstacle = obstacle_of(config, network, parallel)
     if obstacle:
-        log.info(NOT_RECORDED, obstacle)
+        _report_not_recorded(obstacle)
     return not obstacle
 
 
@@ -65,13 +63,17 @@ def record_steps(config: Config, stepper: Stepper, recorder: Recorder | None = N
         Default: CUDA graphs.
     """
     if stepper.needs_host:
-        log.info(NOT_RECORDED, stepper.needs_host)
+        _report_not_recorded(stepper.needs_host)
         return
     pieces = ", in two pieces around the sum of the gradients" if stepper.parallel.sums_over_ranks else ""
     log.info("steps are repeated from recordings (training.graph = %r)%s", config.training.graph, pieces)
     stepper.rate_on_device = True
     stepper.casts_together = True
     stepper.run = RecordedSteps(stepper, recorder or CudaGraphs(stepper.train.device)).take
+
+
+def _report_not_recorded(reason: str) -> None:
+    log.info("steps are not recorded (training.graph): %s", reason)
 
 
 class RecordedSteps:

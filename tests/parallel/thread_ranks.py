@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.runtime.threads import for_thread
 
 LIMIT = 30
 
@@ -53,7 +54,7 @@ def on_ranks(count: int, work: Callable[[ThreadRank], Any]) -> list[Any]:
             found[rank] = error
             barrier.abort()
 
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(count)]
+    threads = [threading.Thread(target=for_thread(run), args=(rank,)) for rank in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,11 +1,13 @@
 import os
+import threading
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.runtime.threads import available_cores, limit_threads, threads_per_rank
+from rcdp_hpc.runtime.threads import available_cores, for_thread, limit_threads, threads_per_rank
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +116,17 @@ def test_an_invalid_count_of_slurm_is_named(cores, monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "two")
     with pytest.raises(InputError, match="SLURM_CPUS_PER_TASK = 'two'"):
         threads_per_rank(SingleProcess())
+
+
+def test_another_thread_of_the_process_has_the_limit_of_this_one():
+    found = []
+
+    def look():
+        found.append([one["num_threads"] for one in threadpool_info() if one["user_api"] == "openmp"])
+
+    with limit_threads(1):
+        thread = threading.Thread(target=for_thread(look))
+        thread.start()
+        thread.join()
+    assert found[0]
+    assert set(found[0]) == {1}

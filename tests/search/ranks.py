@@ -8,6 +8,7 @@ import threading
 import numpy as np
 
 from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.runtime.threads import for_thread
 
 
 class Ranks:
@@ -71,7 +72,7 @@ class Ranks:
             except Exception as error:
                 results[rank] = error
 
-        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(len(self.members))]
+        threads = [threading.Thread(target=for_thread(one), args=(rank,)) for rank in range(len(self.members))]
         for thread in threads:
             thread.start()
         for thread in threads:

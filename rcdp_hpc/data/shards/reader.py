@@ -189,7 +189,7 @@ class ShardReader:
         return Rows(**self.columns(split, start, stop, ("x", *self.layout.columns)), storage=VALUES)
 
     def read_stored(self, split: str, start: int, stop: int) -> Rows:
-        """Return rows as `read`, but samples in the stored number format, for `Storage.decode_on`."""
+        """Return rows as `read`, but samples in the stored number format."""
         columns = self._stored(split, start, stop, ("x", *self.layout.columns))
         return Rows(**columns, storage=self.layout.storage)
 

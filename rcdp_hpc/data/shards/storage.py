@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import Source, to_float
 from rcdp_hpc.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
@@ -70,17 +67,6 @@ class Storage:
         if self.kind == "uint8":
             return to_float(stored, self.scale)
         return stored.astype(np.float32, copy=False)
-
-    def decode_on(self, device: torch.device, stored: NDArray[Any]) -> torch.Tensor:
-        """Return stored samples as values, float32, on a device: the bits of `decode`.
-
-        The samples are copied to the device as they are stored, and become values there. Stored values are not copied
-        on a CPU.
-        """
-        import torch
-
-        values = torch.from_numpy(stored).to(device, non_blocking=True).to(torch.float32)
-        return values.mul_(float(np.float32(self.scale))) if self.kind == "uint8" else values
 
     def rounded(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values as they are after writing and reading."""

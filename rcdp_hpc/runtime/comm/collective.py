@@ -13,6 +13,7 @@ import numpy as np
 from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, Communicator
 from rcdp_hpc.runtime.os_errors import os_errors_explained
+from rcdp_hpc.runtime.threads import for_thread
 
 T = TypeVar("T")
 
@@ -156,7 +157,9 @@ class _Outcome:
         self.value: Any = None
         self.error: BaseException | None = None
         self.original: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True) if work is not None else None
+        self._thread = (
+            threading.Thread(target=self._run, args=(for_thread(work),), daemon=True) if work is not None else None
+        )
         if self._thread is not None:
             self._thread.start()
 

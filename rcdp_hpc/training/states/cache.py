@@ -21,6 +21,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.states.host_states import HostStates, SideStream
 from rcdp_hpc.training.states.recompute import RecomputedStates
 from rcdp_hpc.training.states.shifts import UNSHIFTED, Shift, shifted
+from rcdp_hpc.training.states.stored_values import values_on
 
 # Values whose moments are summed at once. Their float64 copies fit in a core's cache, which is several times as fast.
 MOMENT_VALUES = 1 << 18
@@ -198,7 +199,7 @@ def _samples(
         block = read(split, low, high)
         for shift in shifts:
             moved = shifted(block.x, shift)
-            yield (low, high, shift), block, side.run(partial(block.storage.decode_on, device, moved), lambda x: [x])
+            yield (low, high, shift), block, side.run(partial(values_on, device, block.storage, moved), lambda x: [x])
 
 
 def cache_states(

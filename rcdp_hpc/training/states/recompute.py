@@ -15,6 +15,7 @@ from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.states.stored_values import values_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class RecomputedStates:
         for start in range(0, len(chosen), self.source.batch_rows):
             part = chosen[start : start + self.source.batch_rows]
             lengths = None if self.lengths is None else self.lengths[part]
-            samples = self.storage.decode_on(self.device, self.samples[part])
+            samples = values_on(self.device, self.storage, self.samples[part])
             self.source.drive(samples, lengths, out=states[start : start + len(part)], noisy=self.noisy)
         return states.to(self.dtype)
 

@@ -16,6 +16,7 @@ from rcdp_hpc.data.split import SPLITS
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.training.states.stored_values import values_on
 
 
 def everything(directory):
@@ -40,10 +41,10 @@ def byte_file(tmp_path):
 )
 def test_a_device_makes_the_same_values_of_stored_samples(kind, stored):
     storage = Storage(kind, scale=1 / 255 if kind == "uint8" else 1.0)
-    values = storage.decode_on(torch.device("cpu"), stored)
+    values = values_on(torch.device("cpu"), storage, stored)
     assert values.dtype == torch.float32
     np.testing.assert_array_equal(values.numpy(), storage.decode(stored))
-    assert storage.decode_on(torch.device("meta"), stored).shape == stored.shape
+    assert values_on(torch.device("meta"), storage, stored).shape == stored.shape
 
 
 def test_rows_are_read_as_they_are_stored(tmp_path, byte_file):
