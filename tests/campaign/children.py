@@ -29,8 +29,11 @@ LATE = (
     "pyarrow.csv", "pyarrow.parquet", "scipy.sparse.linalg",
     "sklearn.datasets", "sklearn.ensemble", "PIL.Image", "torch", "torch._dynamo", "torch.utils.serialization",
 )  # fmt: skip
-# Modules that start MPI or Horovod when they are imported.
-NOT_HERE = ("rcdp_hpc.__main__", "rcdp_hpc.runtime.comm.mpi", "rcdp_hpc.runtime.comm.horovod")
+# Modules that start MPI or Horovod when they are imported, or need Triton.
+NOT_HERE = (
+    *("rcdp_hpc.__main__", "rcdp_hpc.runtime.comm.mpi", "rcdp_hpc.runtime.comm.horovod"),
+    "rcdp_hpc.reservoir.kernels.triton_step",
+)
 
 
 @dataclass(frozen=True)
