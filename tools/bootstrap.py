@@ -44,9 +44,9 @@ import site_torch
 import wheelhouse
 from horovod_choice import Omission
 from site_torch import SiteTorch
+from wheelhouse import HOROVOD, cache_root
 
 ROOT = Path(__file__).resolve().parent.parent
-HOROVOD = "horovod==0.28.1"
 INPUT_FILES = (
     *("setup.cfg", "pyproject.toml", "constraints.txt"),
     *("tools/bootstrap.py", "tools/horovod_choice.py", "tools/site_torch.py", "tools/wheelhouse.py"),
@@ -483,14 +483,6 @@ def toolkit_home(nvcc: str) -> str:
     """Return the root of the CUDA toolkit. The nvcc on the PATH may be a script that calls another one."""
     found = re.search(r"^#\$ TOP=(.+)$", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull), re.MULTILINE)
     return os.path.realpath(found.group(1).strip() if found else Path(nvcc).resolve().parents[1])
-
-
-def cache_root(environ: Mapping[str, str]) -> Path:
-    """Return the folder of the wheel cache."""
-    if environ.get("RCDP_CACHE"):
-        return Path(environ["RCDP_CACHE"])
-    home = environ.get("HOME") or os.path.expanduser("~")
-    return Path(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")) / "rcdp_hpc"
 
 
 def writable_cache(root: Path) -> Path | None:

@@ -95,6 +95,14 @@ def requirements(with_torch: bool) -> list[str]:
     return wanted if with_torch else [line for line in wanted if not line.startswith("torch>")]
 
 
+def cache_root(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the wheel cache."""
+    if environ.get("RCDP_CACHE"):
+        return Path(environ["RCDP_CACHE"])
+    home = environ.get("HOME") or os.path.expanduser("~")
+    return Path(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")) / "rcdp_hpc"
+
+
 def copy_compiled(cache: Path, folder: Path) -> list[str]:
     """Copy the compiled wheels of a cache into the folder, or back; return their names."""
     names = []
@@ -136,8 +144,7 @@ def main() -> int:
             base = getattr(sys, "_base_executable", sys.executable)
             run(base, "-m", "venv", f"{scratch}/venv")
             download(f"{scratch}/venv/bin/python", folder, requirements(with_torch), ROOT / "constraints.txt")
-        home = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
-        cache = Path(environ.get("RCDP_CACHE") or os.path.join(home, "rcdp_hpc")) / "wheels"
+        cache = cache_root(environ) / "wheels"
         compiled = copy_compiled(cache, folder / COMPILED)
         (folder / MANIFEST).write_text(json.dumps(machine(), indent=1) + "\n", encoding="utf-8")
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
