@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources import to_float
 from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
+from rcdp_hpc.model.answers import Answers
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
 from rcdp_hpc.model.model_size import check_sizes
@@ -235,6 +236,10 @@ class TrainedModel:
         values = samples.astype(np.float32) if scaled else self.prepared(samples, lengths)
         rows, lengths = len(values), None if lengths is None else _with_more_rows(lengths)
         return self.reservoir.drive(_with_more_rows(values), lengths)[:rows]
+
+    def answers_of(self, states: torch.Tensor) -> Answers:
+        """Return the answers for states, shape (rows, width)."""
+        return Answers.of_raw(self.probabilities_of(states))
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
         """Return class probabilities of states, shape (rows, classes), float32."""
