@@ -44,13 +44,13 @@ class DataSection(Section):
         "",
         description="column with the names of the samples in predictions, not a feature; empty: row numbers",
     )
-    group_column: str = Field(
+    sequence_column: str = Field(
         "",
         description="column whose value is the same for all rows of one sequence; empty: each row is a sample",
     )
     time_column: str = Field(
         "",
-        description="column that sorts the rows of a group or of a series file; empty: the order in the file",
+        description="column that sorts the rows of a sequence or of a series file; empty: the order in the file",
     )
     category_columns: list[str] = Field(default_factory=list, description="columns of categories, encoded as numbers")
     drop_columns: list[str] = Field(default_factory=list, description="columns that are not read")

@@ -43,7 +43,7 @@ def series(path, categories):
         lines += [f"{row},{'ab'[row % 2]},{row % 7}.5,{'yn'[row % 4 == 0]}"] * (1 + row % 3)
     path.write_text("\n".join(lines) + "\n")
     columns = {"category_columns": ["kind"]} if categories else {"drop_columns": ["kind"]}
-    return {"source": "csv", "path": path, "group_column": "who", **columns}
+    return {"source": "csv", "path": path, "sequence_column": "who", **columns}
 
 
 INPUTS = {

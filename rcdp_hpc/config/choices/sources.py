@@ -34,7 +34,7 @@ _TEST = "data.test_path"
 _COLUMNS = (
     "data.label_column",
     "data.id_column",
-    "data.group_column",
+    "data.sequence_column",
     "data.time_column",
     "data.category_columns",
     "data.drop_columns",

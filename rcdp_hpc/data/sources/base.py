@@ -48,7 +48,7 @@ class Part:
         Number of steps of each sample that hold data (along its first axis); later steps are padding. None if no
         sample is padded.
     ids : sequence of str, or None
-        Name of each sample in its source: a file, a group, a row id; None if samples have only numbers.
+        Name of each sample in its source: a file, a sequence, a row id; None if samples have only numbers.
     """
 
     x: Samples
@@ -71,9 +71,9 @@ class NewSamples:
     lengths : ndarray of int64, shape (N,), or None
         Number of steps of each padded series; None if no sample is padded.
     ids : sequence of str, or None
-        Name of each sample: its file, group or row id; None if samples have only numbers.
+        Name of each sample: its file, sequence or row id; None if samples have only numbers.
     id_name : str
-        Header for a column of `ids`: "file", "group" or the name of a column.
+        Header for a column of `ids`: "file", "sequence" or the name of a column.
     findings : Findings
         Assumptions, omissions and warnings of the reader; prediction logs them once.
     """

@@ -1,4 +1,4 @@
-"""The roles of the columns of a table: features, labels, groups, times, names of the rows, unusable columns."""
+"""The roles of the columns of a table: features, labels, sequences, times, names of the rows, unusable columns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rcdp_hpc.errors import InputError
 
 
 def special_columns(data: DataSection, labelled: bool) -> list[str]:
-    """Return the columns of labels (if they are read), groups and times that the settings name."""
-    return [name for name in (data.label_column if labelled else "", data.group_column, data.time_column) if name]
+    """Return the columns of labels (if they are read), sequences and times that the settings name."""
+    return [name for name in (data.label_column if labelled else "", data.sequence_column, data.time_column) if name]
 
 
 class ColumnRoles:
@@ -45,7 +45,7 @@ class ColumnRoles:
     kinds : dict of str to str
         Kind of each column, as from `kind_of_type`.
     special : list of str
-        Columns of labels, groups and times.
+        Columns of labels, sequences and times.
     index, empty, nested : list of str
         Columns of pandas' index, columns without values, and columns of lists, structures or bytes.
     candidates : list of str
@@ -140,7 +140,7 @@ class ColumnRoles:
 
     def _possible_features(self) -> list[str]:
         data = self._data
-        excluded = {data.label_column, data.group_column, data.time_column, data.id_column, *data.drop_columns}
+        excluded = {data.label_column, data.sequence_column, data.time_column, data.id_column, *data.drop_columns}
         excluded |= {*self.index, *self.empty, *self.nested}
         keep = {*data.keep_columns, *data.category_columns}
         return [
@@ -159,7 +159,7 @@ class ColumnRoles:
 
     def _name_of_ids(self) -> str:
         """Return the column that names the samples, if it is known before reading; empty otherwise."""
-        if self._data.group_column:
+        if self._data.sequence_column:
             return ""
         if self._data.id_column and self._data.id_column in self.kinds:
             return self._data.id_column

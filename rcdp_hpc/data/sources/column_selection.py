@@ -107,8 +107,8 @@ def select_columns(
         elif ID_NAME.fullmatch(name) or CAMEL_ID.fullmatch(name):
             findings.warnings.append(
                 f"column {name!r} is a feature although its name is that of an id; it has {distinct[place]} distinct "
-                f"values. If it is not a feature: {set_line('drop_columns', [name])}; if it groups the rows of one "
-                "series, set data.group_column"
+                f"values. If it is not a feature: {set_line('drop_columns', [name])}; if it is the same for all "
+                "rows of one series, set data.sequence_column"
             )
     for reason, same in doubts.items():
         findings.warnings.append(
@@ -179,19 +179,19 @@ def _id_reason(name: str, profiles: Profiles, place: int) -> str:
 
 
 def step_counters(
-    names: Sequence[str], profiles: Profiles, x: Samples, groups: NDArray[np.int64], keep: set[str]
+    names: Sequence[str], profiles: Profiles, x: Samples, sequences: NDArray[np.int64], keep: set[str]
 ) -> list[str]:
-    """Return the columns that count the rows of each group, in the order of the file.
+    """Return the columns that count the rows of each sequence, in the order of the file.
 
     Parameters
     ----------
     names, profiles, x, keep
         As in `select_columns`.
-    groups : ndarray of int64, shape (N,)
-        The group of each row.
+    sequences : ndarray of int64, shape (N,)
+        The sequence of each row.
     """
-    order = np.argsort(groups, kind="stable")
-    begins = np.diff(groups[order], prepend=-1) != 0
+    order = np.argsort(sequences, kind="stable")
+    begins = np.diff(sequences[order], prepend=-1) != 0
     places = [
         place
         for place, name in enumerate(names)
@@ -209,7 +209,7 @@ def step_counters(
 
 
 def _counts_steps(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> bool:
-    """Return whether values increase by 1 in each group, and all groups begin with 0 or all with another number."""
+    """Return whether values increase by 1 in each sequence, and all begin with 0 or all with another number."""
     steps = np.diff(values, prepend=values[:1])
     return bool((steps[~begins] == 1).all() and len(set(values[begins].tolist()) - {0.0}) < 2)
 

@@ -89,7 +89,7 @@ def _source_of_frame(request: SourceRequest, train: Mapping[str, Any], test: Map
         for key in ("lengths", "ids"):
             if part.get(key) is not None:
                 raise InputError(
-                    f"{WHERE}: {key} with a data frame: name the column instead (data.id_column, data.group_column)."
+                    f"{WHERE}: {key} with a data frame: name the column instead (data.id_column, data.sequence_column)."
                 )
     data, findings = request.data, Findings()
     label = unused_name(train["x"], "y")

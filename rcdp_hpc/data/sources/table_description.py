@@ -26,7 +26,7 @@ def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list
     path : Path
         A csv or parquet file, or a folder of them.
     data : DataSection
-        Settings that are not proposed: the dialect of the file, ``id_column``, ``group_column``, ``time_column``,
+        Settings that are not proposed: the dialect of the file, ``id_column``, ``sequence_column``, ``time_column``,
         ``category_columns``, ``drop_columns`` and, unless it is the default, ``label_column``.
 
     Returns
@@ -42,14 +42,14 @@ def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list
     InputError
         If the table cannot be read, or no column looks like labels.
     """
-    expected = {data.label_column, data.group_column, data.time_column, data.id_column, *data.category_columns}
+    expected = {data.label_column, data.sequence_column, data.time_column, data.id_column, *data.category_columns}
     # The reader reports its assumptions later.
     files = open_files(path, data, [*filter(None, expected)], Findings())
     index = set(files[0].index_columns)
     columns = [column for column in examine(files) if column.name not in {*data.drop_columns, *index}]
     if not columns or not columns[0].rows:
         raise InputError(f"{path}: holds no row.")
-    roles = {data.group_column, data.time_column, data.id_column}
+    roles = {data.sequence_column, data.time_column, data.id_column}
     label, why = _label(path, [column for column in columns if column.name not in roles], files[0].names, data)
     settings: dict[str, Any] = {"label_column": label.name}
     sentences = [f"label_column = {label.name!r}: {why}"]
@@ -109,7 +109,7 @@ def _reason(column: ColumnStatistics, names: Sequence[str]) -> str:
 def _propose_id(
     columns: Sequence[ColumnStatistics], data: DataSection, settings: dict[str, Any], sentences: list[str]
 ) -> None:
-    if data.id_column or data.group_column:
+    if data.id_column or data.sequence_column:
         return
     for column in columns:
         if column.distinct == column.rows and column.is_id_by_name and column.rows >= 2 and not column.is_fraction:

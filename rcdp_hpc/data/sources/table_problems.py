@@ -113,8 +113,8 @@ def _listed(parts: Sequence[str]) -> str:
     return ", ".join(parts[:NAMED]) + more
 
 
-def group_rows(excluded: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Return the rows to leave out: with groups, all rows of each group that has a row to leave out."""
-    if groups is None or not excluded.any():
+def sequence_rows(excluded: np.ndarray, sequences: np.ndarray | None) -> np.ndarray:
+    """Return the rows to leave out: with sequences, all rows of each sequence that has a row to leave out."""
+    if sequences is None or not excluded.any():
         return excluded
-    return np.isin(groups, np.unique(groups[excluded]))
+    return np.isin(sequences, np.unique(sequences[excluded]))

@@ -83,7 +83,7 @@ class Table:
         self.codes = {name: {text: code for code, text in enumerate(texts)} for name, texts in categories.items()}
         self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
         self.labels = LabelCollector(f"{path}, column {data.label_column}")
-        self.groups = TextCodes()
+        self.sequences = TextCodes()
         self.ids = TextCodes()
         self._times: list[NDArray[Any]] = []
         self._budget = budget
@@ -135,9 +135,9 @@ class Table:
         if self._known is None and self._labelled:
             keep = {*self.data.keep_columns, *self.codes}
             selection = select_columns(self.candidates, self.profiles, x, keep, self.findings)
-            if self.data.group_column:
-                for name in step_counters(self.candidates, self.profiles, x, self.groups.finish(), keep):
-                    selection.reasons[name] = "it counts the rows of each group (data.time_column orders them)"
+            if self.data.sequence_column:
+                for name in step_counters(self.candidates, self.profiles, x, self.sequences.finish(), keep):
+                    selection.reasons[name] = "it counts the rows of each sequence (data.time_column orders them)"
             for name, kind in self._roles.kinds.items():
                 if kind == "time" and name not in {*self.candidates, *self._roles.special, *self.data.drop_columns}:
                     selection.reasons.setdefault(name, "dates or times")
@@ -162,7 +162,7 @@ class Table:
         return f"{self._files[number].path.name}, row {row - self._starts[number]} (from 0)"
 
     def times(self) -> NDArray[Any]:
-        """Return the numbers that order the rows of a group, shape (rows,)."""
+        """Return the numbers that order the rows of a sequence, shape (rows,)."""
         return np.concatenate(self._times) if self._times else np.arange(self.rows)
 
     @property
@@ -192,10 +192,10 @@ class Table:
     def _refuse_rows(self, rows: int, letters: int = 0) -> None:
         """Raise an `InputError` if labels, indices and names of all rows need more memory than their share."""
         # For each column of texts: the number of a row's text, its entry in a list, and its place in the order.
-        texts = sum(bool(name) for name in (self.data.group_column, self.data.time_column, self.id_name))
-        letters += self.groups.letters + self.ids.letters
-        # Labelled rows become rows of the shards; the rows of a group become one row.
-        row_bytes = SHARD_ROW_BYTES if self._labelled and not self.data.group_column else 0
+        texts = sum(bool(name) for name in (self.data.sequence_column, self.data.time_column, self.id_name))
+        letters += self.sequences.letters + self.ids.letters
+        # Labelled rows become rows of the shards; the rows of a sequence become one row.
+        row_bytes = SHARD_ROW_BYTES if self._labelled and not self.data.sequence_column else 0
         self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + row_bytes + 32 * texts, letters)
 
     def _without_blank_rows(self, columns: list[pa.Array], wanted: list[str]) -> list[pa.Array]:
@@ -237,8 +237,8 @@ class Table:
         if self._labelled:
             column = columns[data.label_column]
             self.labels.add((column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).to_pylist())
-        if data.group_column:
-            self.groups.add(columns[data.group_column])
+        if data.sequence_column:
+            self.sequences.add(columns[data.sequence_column])
         if data.time_column:
             self._times.append(self._ordering(columns[data.time_column], decimal))
         if self.id_name:
@@ -299,7 +299,7 @@ class Table:
         return list(self.codes[name])[int(np.argmax(self.category_counts[name]))]
 
     def _ordering(self, column: pa.Array, decimal: str) -> NDArray[Any]:
-        """Return the numbers that order the rows of a group, from the column ``data.time_column``."""
+        """Return the numbers that order the rows of a sequence, from the column ``data.time_column``."""
         import pyarrow as pa
         from pyarrow import compute as pc
 

@@ -23,11 +23,11 @@ from rcdp_hpc.data.sources.row_view import select
 from rcdp_hpc.data.sources.rows import RaggedRows
 from rcdp_hpc.data.sources.sniff import ARFF, CSV, PARQUET, format_of
 from rcdp_hpc.data.sources.table_files import TableFile
-from rcdp_hpc.data.sources.table_problems import group_rows, missing_values
+from rcdp_hpc.data.sources.table_problems import missing_values, sequence_rows
 from rcdp_hpc.data.sources.table_reading import Table
 from rcdp_hpc.errors import InputError
 
-ONE_ROW = "data.time_column needs data.group_column, the column that groups the rows of one sequence."
+ONE_ROW = "data.time_column needs data.sequence_column, the column that names the sequence of each row."
 
 
 class TableReader(SourceReader):
@@ -39,10 +39,10 @@ class TableReader(SourceReader):
     def read(self, request: SourceRequest) -> Source:
         """Read a table, and the table ``data.test_path`` if it is set.
 
-        All columns are numeric features except those of label, group, time and id and ``data.drop_columns``. Columns in
-        ``data.category_columns`` may hold texts, which are numbered in the order of appearance. Columns that look like
-        an id, an index or time stamps are left out with a warning, unless ``data.keep_columns`` names them. With
-        ``data.group_column`` the rows of a group form one sequence of any length.
+        All columns are numeric features except those of label, sequence, time and id and ``data.drop_columns``. Columns
+        in ``data.category_columns`` may hold texts, which are numbered in the order of appearance. Columns that look
+        like an id, an index or time stamps are left out with a warning, unless ``data.keep_columns`` names them. With
+        ``data.sequence_column`` the rows with the same value form one sequence of any length.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class TableReader(SourceReader):
             missing, hold texts, or lack values; or a label or category occurs only in the test table.
         """
         path, data, budget = request.path, request.data, request.budget
-        if data.time_column and not data.group_column:
+        if data.time_column and not data.sequence_column:
             raise InputError(ONE_ROW)
         findings = Findings()
         train = Table(path, data, budget, findings)
@@ -126,7 +126,7 @@ def source_of_table(table: Table, open_test: Callable[[Columns], Table] | None =
     train_part = train.part(y, longest, classes)
     test_part = test.part(test_y, longest, classes) if test is not None and test_y is not None else None
     kind = f"{len(train.features)} features"
-    kind = f"up to {longest} steps of {kind}" if data.group_column else kind
+    kind = f"up to {longest} steps of {kind}" if data.sequence_column else kind
     places = {name: place for place, name in enumerate(train.features)}
     return Source(
         name=data.source,
@@ -147,8 +147,8 @@ def read_samples(request: SampleRequest, files: list[TableFile] | None = None) -
 
     The table is that of `files`, or of the request's path.
 
-    The rows of a group form a sequence, padded to at least `longest` steps. Sequences are in the order in which the
-    groups begin, and have lengths (None: all of `longest` steps, or no groups).
+    The rows with the same ``data.sequence_column`` form a sequence, padded to at least `longest` steps. Sequences are
+    in the order in which they begin, and have lengths (None: all of `longest` steps, or no sequences).
 
     The columns of the training table are found by name, in any order, and categories get the numbers of training. If
     the columns of training are unknown, all columns that can be features are used.
@@ -178,8 +178,8 @@ class _Rows:
     x : Samples, shape (N, features)
     labels : Labels
         Labels of the rows.
-    groups : ndarray of int64, shape (N,), or None
-        Number of each row's group.
+    sequences : ndarray of int64, shape (N,), or None
+        Number of each row's sequence.
     places : ndarray of int64, shape (N,)
         Index of each row in the file.
     row_names : str
@@ -194,7 +194,7 @@ class _Rows:
     features: list[str]
     x: Samples
     labels: Labels
-    groups: NDArray[np.int64] | None
+    sequences: NDArray[np.int64] | None
     places: NDArray[np.int64]
     row_names: str
     ids: list[str] | None
@@ -202,30 +202,30 @@ class _Rows:
 
     @property
     def longest(self) -> int:
-        """Rows of the largest group; 0 if there are no groups."""
-        return 0 if self.groups is None else int(np.bincount(self.groups).max())
+        """Rows of the largest sequence; 0 if there are no sequences."""
+        return 0 if self.sequences is None else int(np.bincount(self.sequences).max())
 
     def part(self, y: NDArray[np.int64], longest: int, classes: list[str]) -> Part:
-        """Return the samples: one for each row, or one sequence for each group, in the order in which groups begin."""
-        if self.groups is None:
+        """Return the samples: one for each row, or one for each sequence, in the order in which sequences begin."""
+        if self.sequences is None:
             return Part(self.x, y, ids=self.ids)
-        _, first, group = np.unique(self.groups, return_index=True, return_inverse=True)
+        _, first, sequence = np.unique(self.sequences, return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
         rank[np.argsort(first)] = np.arange(len(first))
-        group = rank[group]
-        order = np.lexsort((self.table.times()[self.places], group))
-        lengths = np.bincount(group)
+        sequence = rank[sequence]
+        order = np.lexsort((self.table.times()[self.places], sequence))
+        lengths = np.bincount(sequence)
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        texts = list(self.table.groups.codes)
+        texts = list(self.table.sequences.codes)
         label = y[order[starts]]
-        mixed = np.flatnonzero(y != label[group])
+        mixed = np.flatnonzero(y != label[sequence])
         if len(mixed):
             row = int(mixed[0])
             raise InputError(
-                f"{self.table.path}: group {texts[self.groups[row]]} has rows of class {classes[label[group[row]]]} "
-                f"and of class {classes[y[row]]}; a sequence has one class."
+                f"{self.table.path}: sequence {texts[self.sequences[row]]} has rows of class "
+                f"{classes[label[sequence[row]]]} and of class {classes[y[row]]}; a sequence has one class."
             )
-        ids = [texts[self.groups[row]] for row in np.sort(first)]
+        ids = [texts[self.sequences[row]] for row in np.sort(first)]
         return Part(RaggedRows(self.x, starts, lengths, longest, order), label, lengths, ids)
 
 
@@ -238,8 +238,8 @@ def _read(table: Table) -> _Rows:
     feature_places = np.array([place for place, name in enumerate(table.candidates) if name in wanted])
     names = [name if name in wanted else "" for name in table.candidates]
     labels = table.labels.finish() if len(table.labels.finish()) else Labels(["-"], np.zeros(table.rows, np.int64))
-    groups = table.groups.finish() if table.data.group_column else None
-    places, fills = _complete_rows(table, x, feature_places, names, labels, groups)
+    sequences = table.sequences.finish() if table.data.sequence_column else None
+    places, fills = _complete_rows(table, x, feature_places, names, labels, sequences)
     columns = None if len(feature_places) == len(table.candidates) else feature_places
     rows = None if len(places) == table.rows else places
     row_names = selection.names[0] if selection.names else ""
@@ -249,7 +249,7 @@ def _read(table: Table) -> _Rows:
         features=features,
         x=select(x, rows, columns, fills),
         labels=labels.select(places),
-        groups=None if groups is None else groups[places],
+        sequences=None if sequences is None else sequences[places],
         places=places,
         row_names=row_names or ("" if table.data.id_column else table.id_name),
         ids=None if ids is None else [ids[row] for row in places],
@@ -263,13 +263,15 @@ def _complete_rows(
     places: NDArray[np.int64],
     names: list[str],
     labels: Labels,
-    groups: NDArray[np.int64] | None,
+    sequences: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.int64], dict[int, float]]:
     """Return the indices of the rows to use, and the number that fills gaps, by the index of the category feature."""
     data, findings = table.data, table.findings
-    if groups is not None and (groups == MISSING).any():
-        row = int(np.argmax(groups == MISSING))
-        raise InputError(f"{table.path}: {table.place_of(row)}, column {data.group_column!r}: the group is missing.")
+    if sequences is not None and (sequences == MISSING).any():
+        row = int(np.argmax(sequences == MISSING))
+        raise InputError(
+            f"{table.path}: {table.place_of(row)}, column {data.sequence_column!r}: the sequence is missing."
+        )
     if data.missing != "drop":
         refuse_missing(labels)
     gaps = missing_values(names, table.profiles, table.place_of)
@@ -287,9 +289,9 @@ def _complete_rows(
     excluded = ~labels.present
     if gaps:
         excluded = excluded | np.concatenate([np.isnan(block[:, places]).any(axis=1) for block in blocks(x)])
-    excluded = group_rows(excluded, groups)
+    excluded = sequence_rows(excluded, sequences)
     if excluded.any():
-        what = "rows" if groups is None else "rows of series"
+        what = "rows" if sequences is None else "rows of series"
         leave_out_rows(f"{what} with missing values (data.missing = 'drop')", excluded, findings)
     if excluded.all():
         raise InputError(
@@ -300,8 +302,8 @@ def _complete_rows(
 
 def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None, str]:
     """Return the names of all rows, and the header for them."""
-    if table.data.group_column:
-        return None, "group"
+    if table.data.sequence_column:
+        return None, "sequence"
     if table.id_name:
         return table.ids.names(), table.id_name
     if row_names:
@@ -312,7 +314,7 @@ def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None
 
 def _count_extra(table: Table, columns: Columns, findings: Findings) -> None:
     data = table.data
-    used = {*columns.features, data.label_column, data.group_column, data.time_column, table.id_name}
+    used = {*columns.features, data.label_column, data.sequence_column, data.time_column, table.id_name}
     used |= {data.id_column, columns.row_names, *data.drop_columns}
     extra = [name for name in table.names if name not in used]
     what = "columns that training does not have or left out"

@@ -29,7 +29,7 @@ class Predictions:
     ids : sequence of str, or None
         Name of each sample, length `rows`; None if samples have only their numbers, from 0.
     id_name : str
-        Header of the column of names: "file", "group", the name of a column, or "sample".
+        Header of the column of names: "file", "sequence", the name of a column, or "sample".
     """
 
     blocks: Iterable[Probabilities]

@@ -304,7 +304,7 @@ def test_series_with_categories_can_only_be_copied(tmp_path, balance):
     pytest.importorskip("pyarrow")
     lines = [f"{row // 2},{'ab'[row % 2]},{row},{'yn'[row // 2 % 4 == 0]}" for row in range(120)]
     (tmp_path / "t.csv").write_text("\n".join(["who,kind,weight,label", *lines]))
-    options = {"source": "csv", "category_columns": ["kind"], "group_column": "who"}
+    options = {"source": "csv", "category_columns": ["kind"], "sequence_column": "who"}
     with pytest.raises(InputError, match=r"would mix the numbers of data.category_columns: set .* = 'random_over'"):
         prepare_shards(make_config(tmp_path / "t.csv", balance=balance, **options), tmp_path / "shards")
     prepare_shards(make_config(tmp_path / "t.csv", balance="random_over", **options), tmp_path / "shards")

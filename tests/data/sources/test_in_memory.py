@@ -186,5 +186,5 @@ def test_columns_of_a_categorical_type_are_categories():
 
 def test_rows_of_a_group_are_one_series():
     pytest.importorskip("pyarrow")
-    given = source(frame(run=np.repeat(list("pqrs"), 2)), np.repeat([0, 1, 0, 1], 2), group_column="run")
+    given = source(frame(run=np.repeat(list("pqrs"), 2)), np.repeat([0, 1, 0, 1], 2), sequence_column="run")
     assert (given.kind or "series", given.sample_shape, given.train.ids) == ("series", (2, 2), list("pqrs"))

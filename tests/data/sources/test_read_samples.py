@@ -86,7 +86,7 @@ def save(table, path):
 def test_groups_of_a_table_are_series_in_order_of_time(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "s.csv").write_text("who,when,v\nb,2,20\na,1,1\nb,1,10\nb,3,30\n")
-    data = DataSection(group_column="who", time_column="when")
+    data = DataSection(sequence_column="who", time_column="when")
     new = read_samples(tmp_path / "s.csv", data, longest=4)
     samples, lengths = new.x, new.lengths
     assert samples[:][:, :, 0].tolist() == [[10, 20, 30, 0], [1, 0, 0, 0]]

@@ -174,10 +174,10 @@ def test_steps_that_are_counted_in_each_group(tmp_path):
     rows = [(group, step) for group in range(6) for step in range(3 + group % 2)]
     lines = [f"g{group},{step},{step % 2},{group * step}.5,{'xy'[group % 2]}" for group, step in rows]
     (tmp_path / "t.csv").write_text("\n".join(["who,step,bit,v,label", *lines]))
-    source = opened("csv", tmp_path / "t.csv", group_column="who")
+    source = opened("csv", tmp_path / "t.csv", sequence_column="who")
     assert source.columns.features == ["bit", "v"]
-    assert "'step' is left out: it counts the rows of each group" in source.findings.warnings[0]
-    assert opened("csv", tmp_path / "t.csv", group_column="who", keep_columns=["step"]).columns.features[0] == "step"
+    assert "'step' is left out: it counts the rows of each sequence" in source.findings.warnings[0]
+    assert opened("csv", tmp_path / "t.csv", sequence_column="who", keep_columns=["step"]).columns.features[0] == "step"
 
 
 def test_a_table_with_only_ids(tmp_path):

@@ -54,7 +54,7 @@ def test_gaps_are_filled(path):
 def test_the_rows_of_a_group_go_together(tmp_path):
     text = "who,v,label\np,1,a\np,,a\nq,3,b\nq,4,b\nr,5,a\n"
     (tmp_path / "t.csv").write_text(text)
-    source = opened("csv", tmp_path / "t.csv", group_column="who", missing="drop")
+    source = opened("csv", tmp_path / "t.csv", sequence_column="who", missing="drop")
     assert source.train.ids == ["q", "r"]
     assert everything(source.train)[:, :, 0].tolist() == [[3, 4], [5, 0]]
 

@@ -76,7 +76,7 @@ def test_dropped_columns_are_not_read(tmp_path):
 
 def test_groups_are_sequences_in_order_of_time(tmp_path):
     text = "who,when,f,g,label\np,2,3,30,a\nq,1,9,90,b\np,1,2,20,a\np,0,1,10,a\nq,0,8,80,b\nr,0,7,70,a\n"
-    options = {"group_column": "who", "time_column": "when"}
+    options = {"sequence_column": "who", "time_column": "when"}
     source = opened("csv", write(tmp_path / "t.csv", text), **options)
     assert source.sample_shape == (3, 2)
     assert source.train.lengths.tolist() == [3, 2, 1]
@@ -86,9 +86,9 @@ def test_groups_are_sequences_in_order_of_time(tmp_path):
     assert x[1].tolist() == [[8, 80], [9, 90], [0, 0]]
     np.testing.assert_array_equal(source.train.x[np.array([2, 0])], x[[2, 0]])
     mixed = write(tmp_path / "mixed.csv", text + "r,1,7,70,b\n")
-    with pytest.raises(InputError, match="group r has rows of class a and of class b"):
+    with pytest.raises(InputError, match="sequence r has rows of class a and of class b"):
         opened("csv", mixed, **options)
-    with pytest.raises(InputError, match=r"time_column needs data\.group_column"):
+    with pytest.raises(InputError, match=r"time_column needs data\.sequence_column"):
         opened("csv", tmp_path / "t.csv", time_column="when")
 
 
