@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.group_assignment import assign_groups, groups_of_classes
 from rcdp_hpc.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -196,11 +197,13 @@ def fold_numbers(
     folds: int,
     seed: int,
     key: str = "data.folds",
+    groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Assign rows to folds that have the class proportions of all rows and sizes that differ by at most one.
 
     A class with fewer rows than folds is absent from some folds, as in scikit-learn's StratifiedKFold; a warning names
-    it. Each row is in exactly one fold.
+    it. Each row is in exactly one fold. With `groups`, the rows of a group are in the same fold, proportions are as
+    even as the groups allow (`rcdp_hpc.data.group_assignment.assign_groups`), and the warning is about groups.
 
     Parameters
     ----------
@@ -211,6 +214,8 @@ def fold_numbers(
     folds, seed : int
     key : str
         The key of the number of folds, for messages.
+    groups : ndarray of int64, shape (rows,), optional
+        Number of each row's group (a patient, a site).
 
     Returns
     -------
@@ -220,23 +225,35 @@ def fold_numbers(
     Raises
     ------
     InputError
-        If there are fewer rows than folds.
+        If there are fewer rows, or fewer groups, than folds.
     """
-    if len(y) < folds:
-        raise InputError(f"{key} = {folds}: there are only {len(y)} samples; set {key} to at most {len(y)}.")
-    counts = np.bincount(y, minlength=len(classes))
-    rare = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
-    if rare:
-        more = f" and {len(rare) - NAMED_CLASSES} more" if len(rare) > NAMED_CLASSES else ""
-        _warn_once(
-            f"{key} = {folds}: these classes have fewer samples than folds: {', '.join(rare[:NAMED_CLASSES])}{more}; "
-            "they are absent from some folds"
-        )
+    what, units = ("samples", len(y)) if groups is None else ("groups", len(np.unique(groups)))
+    if units < folds:
+        raise InputError(f"{key} = {folds}: there are only {units} {what}; set {key} to at most {units}.")
+    _warn_of_rare(y, classes, folds, key, groups)
+    if groups is not None:
+        return assign_groups(y, groups, [1 / folds] * folds, seed, folds=True)
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
     order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])
     numbers = np.empty(len(y), dtype=np.int64)
     numbers[order] = np.arange(len(y)) % folds
     return numbers
+
+
+def _warn_of_rare(
+    y: NDArray[np.int64], classes: Sequence[str], folds: int, key: str, groups: NDArray[np.int64] | None
+) -> None:
+    """Log a warning that names the classes with fewer samples, or that are in fewer groups, than there are folds."""
+    number = len(classes)
+    counts = np.bincount(y, minlength=number) if groups is None else groups_of_classes(y, groups, number)
+    rare = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
+    if rare:
+        more = f" and {len(rare) - NAMED_CLASSES} more" if len(rare) > NAMED_CLASSES else ""
+        fewer = "have fewer samples than folds" if groups is None else "are in fewer groups than there are folds"
+        _warn_once(
+            f"{key} = {folds}: these classes {fewer}: {', '.join(rare[:NAMED_CLASSES])}{more}; they are absent from "
+            "some folds"
+        )
 
 
 @lru_cache(maxsize=16)
