@@ -122,6 +122,15 @@ def test_sequences_too_short_are_explained(values, words, rng):
         Reservoir(section(**values), 3).states(rng.random((2, 8, 3), dtype=np.float32))
 
 
+@pytest.mark.parametrize("kernel", kernels())
+def test_unused_memory_does_not_reach_the_states(kernel, monkeypatch, rng):
+    # With 500 nodes and 56 features the first bfloat16 product has 76 columns, past which AMX instructions read.
+    u = rng.random((37, 4, 56), dtype=np.float32)
+    target = Reservoir(section(nodes=500), 56, kernel).states(u)
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda like, *size: like.new_full(size, np.nan))
+    assert torch.equal(Reservoir(section(nodes=500), 56, kernel).states(u), target)
+
+
 def test_scans_and_layers_have_their_own_matrices():
     single = Reservoir(section(), 6)
     several = Reservoir(section(scans=["forward", "forward"], layers=2), 6)

@@ -42,8 +42,12 @@ class Slots:
         self.batch = batch
         self.nodes = nodes
         self.step = 0
-        # Neither s nor u of a slot is read before it is written.
+        # Neither s nor u of a slot is used before it is written.
         self._slots = like.new_empty(count, batch, length)
+        if like.device.type == "cpu":
+            # The first product leaves out s. With AMX, oneDNN reads past the end of its rows if their length is not a
+            # multiple of 32, and multiplies the s of the next row by zeros: NaN in unused memory would stay NaN.
+            self._slots[:2, :, :nodes].zero_()
         self._slots[..., nodes + features :].zero_()
         self._slots[..., nodes + features].fill_(1)
         self._u = self._slots[..., nodes : nodes + features]
