@@ -23,9 +23,34 @@ class LossSection(Section):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="fraction of the target that is spread evenly over all classes"
     )
-    class_weights: Literal["none", "balanced"] = Field(
+    logit_tau: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="factor of the logarithms of the class shares that are added to the scores (logit_adjusted)",
+    )
+    ldam_margin: float = Field(
+        2.0,
+        gt=0,
+        le=100,
+        description="margin of the smallest class, in units of the scores (ldam)",
+    )
+    class_weights: Literal["none", "balanced", "effective"] = Field(
         "none",
-        description="weight of a row in the loss",
+        description="weight of a row in the loss, also of a solved readout",
+    )
+    effective_beta: float = Field(
+        0.999,
+        gt=0,
+        lt=1,
+        description="beta of the effective number of samples of a class, (1 - beta^n) / (1 - beta) of n rows: the "
+        "nearer to 1, the nearer to balanced (class_weights = effective)",
+    )
+    weights_from_epoch: int = Field(
+        0,
+        ge=0,
+        description="epochs before the class weights begin (deferred re-weighting); the validation loss always has "
+        "them",
     )
     teacher: Annotated[list[str], BeforeValidator(one_or_several)] = Field(
         default_factory=list,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice, extractor_choice, readout_choice
+from rcdp_hpc.config.choices.losses import loss_choice
 from rcdp_hpc.config.optimizer import LossSection
 from rcdp_hpc.config.search import DIMENSION_KEYS, RangeSection
 from rcdp_hpc.config.section import Section
@@ -282,7 +283,7 @@ READOUT = (
             lambda c: c.readout.trained,
             "ridge regression minimises the squared error (loss.class_weights and label_smoothing have an effect)",
         )
-        for key in ("loss.kind", "loss.focal_gamma")
+        for key in ("loss.kind", "loss.focal_gamma", "loss.logit_tau", "loss.ldam_margin", "loss.weights_from_epoch")
     ),
     Rule(
         "readout.bands",
@@ -308,6 +309,27 @@ READOUT = (
 )
 
 TRAINING = (
+    Rule(
+        "loss.kind",
+        lambda c: loss_choice(c.loss.kind).reads_class_counts,
+        "data.balance = 'none', a data.balance_ratio below 1, or data.balance_counts",
+        lambda c: c.data.balance == "none" or c.data.balance_ratio < 1 or bool(c.data.balance_counts),
+        "it corrects the sizes of the classes of the training rows, which balancing makes the same",
+    ),
+    Rule(
+        "loss.weights_from_epoch",
+        lambda c: bool(c.loss.weights_from_epoch),
+        "another loss.class_weights than 'none'",
+        lambda c: c.loss.class_weights != "none",
+        "it says when they begin",
+    ),
+    Rule(
+        "loss.weights_from_epoch",
+        lambda c: bool(c.loss.weights_from_epoch),
+        "training.epochs above it",
+        lambda c: c.training.epochs > c.loss.weights_from_epoch,
+        "the last epochs have the weights",
+    ),
     Rule(
         "optimizer.nesterov",
         lambda c: c.optimizer.nesterov,

@@ -65,7 +65,7 @@ def score_trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64
         accuracy, correct, samples, macro_f1, class_weight, seconds; ``better``, "trees", "model" or "neither", by the
         paired sign test on the test rows; ``p_value`` of the test.
     """
-    balanced = config.data.balance != "none" or config.loss.class_weights == "balanced"
+    balanced = config.data.balance != "none" or config.loss.class_weights != "none"
     class_weight = "balanced" if balanced else None
     log.info("fitting boosted trees to the %d original rows, for comparison", _original_rows(shards))
     started = time.perf_counter()

@@ -18,6 +18,7 @@ from torch import nn
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.class_weights import report_settings_without_effect
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
 from rcdp_hpc.networks.base import Network
@@ -124,6 +125,7 @@ class Trainer:
         self.class_counts = np.zeros(classes, np.int64)
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
         self.objective = agree(comm, lambda: Objective(config, counts))
+        report_settings_without_effect(config, counts)
         batch_ratio = plan.global_batch / config.training.batch
         self.learning_rate = agree(comm, lambda: LearningRate(config, self.steps, batch_ratio))
         self._prepare_network()
@@ -206,6 +208,7 @@ class Trainer:
             self.train = self.stepper.train = self.repartitioner.partition(position.epoch, self.train)
             self.labels = self.train.labels.cpu().numpy()
         self.stepper.begin_epoch(position.epoch)
+        self.objective.begin_epoch(position.epoch)
         orders = self.plan.orders(position.epoch)
         weights, interval = self._step_weights(orders), self._steps_between_pauses()
         with self._epoch_progress() as progress:
@@ -226,7 +229,8 @@ class Trainer:
             by_batch = np.array([self.plan.global_rows(batch) for batch in batches], dtype=np.float64)
         else:
             labels = torch.from_numpy(self.labels)
-            sums = [float(self.objective.weights(labels[self.plan.batch(orders, batch)]).sum()) for batch in batches]
+            rows = [self.plan.batch(orders, batch) for batch in batches]
+            sums = [float(self.objective.weights(labels[numbers], of_epoch=True).sum()) for numbers in rows]
             by_batch = np.array(sums) if local else self.comm.allreduce(np.array(sums))
         by_step = np.add.reduceat(by_batch, np.arange(0, self.plan.steps, self.config.training.accumulate))
         return np.where(by_step > 0, by_step, 1.0)
@@ -239,7 +243,7 @@ class Trainer:
     def _close_epoch(self) -> EpochReport:
         """Validate the model, and return the report of the epoch. Collective."""
         position = self.position
-        train_weight = float(self.objective.weights(self.train.labels).sum())
+        train_weight = float(self.objective.weights(self.train.labels, of_epoch=True).sum())
         with self._evaluated_weights():
             model = self.replicas.gather(self.network) if self.replicas else self.network
             scores_of = partial(self.stepper.scores, network=model)

@@ -302,7 +302,7 @@ class Stepper:
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
         scores = self.scores(batch.states, batch.draw)
-        return scores, self.objective.sum(scores, batch.labels, batch.mixed, batch.teacher)
+        return scores, self.objective.sum(scores, batch.labels, batch.mixed, batch.teacher, of_epoch=True)
 
     def scores(
         self, states: torch.Tensor, draw: SampleRng | None = None, network: nn.Module | None = None

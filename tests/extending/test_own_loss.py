@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 from launch import REPOSITORY
@@ -41,6 +42,17 @@ class Scaled(Loss):
 class Plain:
     def __call__(self, scores, targets):
         return brier(scores, targets)
+
+class Counted:
+    def use_class_counts(self, counts):
+        self.weights = torch.from_numpy(counts).float()
+
+    def __call__(self, scores, targets):
+        return brier(scores, targets * self.weights)
+
+class Miscounted(Plain):
+    def use_class_counts(self, counts):
+        raise KeyError("rows")
 
 class NeedsArgument:
     def __init__(self, factor): pass
@@ -95,6 +107,7 @@ def root(scores, targets):
 CASES = [
     ("NeedsArgument", r"NeedsArgument\(\) failed \(TypeError.*expected no arguments"),
     ("NoFunction", "are not functions; expected"),
+    ("Miscounted", r"use_class_counts called with 3 counts failed \(KeyError: 'rows'\)"),
     ("Abstract", r"Abstract\(\) failed \(TypeError"),
     ("fails", r"called with scores and targets of shape \(5, 3\), it failed \(RuntimeError"),
     ("number", r"it returned float; expected the loss of each row, a tensor \(5,\), torch.float32"),
@@ -155,6 +168,8 @@ def test_functions_and_classes_of_both_forms_compute_the_same():
     assert torch.equal(function(scores, targets), expected)
     assert torch.equal(plain(scores, targets), expected)
     assert torch.equal(scaled(scores, targets), 4 * expected)
+    counted = load_loss(LossSection(kind="more_losses:Counted"), 3, np.array([5, 3, 4]))
+    assert torch.equal(counted(scores, targets), function(scores, targets * torch.tensor([5.0, 3.0, 4.0])))
 
 
 @pytest.mark.parametrize(("name", "words"), CASES)

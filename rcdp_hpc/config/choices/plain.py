@@ -320,6 +320,11 @@ PLAIN_TABLES = (
         (
             Choice("none", "every row counts the same"),
             Choice("balanced", "every class counts the same, without changing the rows as data.balance does"),
+            Choice(
+                "effective",
+                "between the two: by the effective number of samples of a class (loss.effective_beta)",
+                keys=("loss.effective_beta",),
+            ),
         ),
     ),
     ChoiceTable(

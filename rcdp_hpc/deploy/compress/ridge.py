@@ -44,7 +44,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.training.solve.kept_solve import deciding_settings, tensors_digest
 from rcdp_hpc.training.solve.kept_sums import KeptSums, sums_path
-from rcdp_hpc.training.solve.ridge_fit import Blocks, class_weights, smoothed
+from rcdp_hpc.training.solve.ridge_fit import Blocks, row_class_weights, smoothed
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
 from rcdp_hpc.training.solve.size_curve import SizeCurve, select_penalty, size_curve, validation_rows
 from rcdp_hpc.training.solve.solve_stage import record_solution
@@ -187,7 +187,7 @@ class _Elimination:
             needed = sums_bytes(source.width, source.classes) + 4 * source.validation_rows * source.width
             device = device_with_room(comm, source.device, needed, f"ridge over {source.width} features")
             self.source = source = replace(source, device=device)
-            self.weights = class_weights(config, source.class_counts)
+            self.weights = row_class_weights(config, source.class_counts)
             self.sums = self.kept.total if self.kept else self._summed()
             self.validation = agree(comm, lambda: validation_rows(self.sums, source.validation(), self.weights, device))
 

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rcdp_hpc.config import LossSection
 
@@ -30,6 +32,24 @@ class Loss(ABC):
     def of(cls, settings: LossSection) -> Self:
         """Return the loss with the constants of ``[loss]``; by default the constructor is called without arguments."""
         return cls()
+
+    def use_class_counts(self, counts: NDArray[np.integer]) -> None:  # noqa: B027 - most losses need none
+        """Take what the loss needs of the class sizes; by default nothing.
+
+        Called once before the first loss. The link from scores to probabilities must not depend on it: prediction does
+        not call it.
+
+        Parameters
+        ----------
+        counts : numpy.ndarray of int, shape (classes,)
+            Rows of each class that the training reads, over all ranks and including synthetic rows: the same on every
+            rank.
+
+        Raises
+        ------
+        InputError
+            If the loss is not defined for these counts.
+        """
 
     @abstractmethod
     def __call__(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -86,20 +106,29 @@ class FunctionLoss(Loss):
         As `Loss.__call__`.
     link : callable, optional
         As `Loss.probabilities`; default: the softmax.
+    counted : callable, optional
+        As `Loss.use_class_counts`; default: nothing.
     """
 
     def __init__(
         self,
         function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         link: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        counted: Callable[[NDArray[np.integer]], None] | None = None,
     ) -> None:
         self.function = function
         self.link = link
+        self.counted = counted
 
     @property
     def has_own_link(self) -> bool:
         """Whether a link was given."""
         return self.link is not None
+
+    def use_class_counts(self, counts: NDArray[np.integer]) -> None:
+        """Pass the counts to the function that was given; parameters as `Loss.use_class_counts`."""
+        if self.counted is not None:
+            self.counted(counts)
 
     def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the probabilities of scores; parameters as `Loss.probabilities`."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import LossSection
 from rcdp_hpc.config.choices import LOSSES, is_user_class
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.losses.base import FunctionLoss, Loss
 from rcdp_hpc.networks.losses.link_check import broken, check_link
 from rcdp_hpc.runtime.user_code import load_choice
@@ -16,24 +19,27 @@ from rcdp_hpc.runtime.user_code import load_choice
 ROWS = 5
 
 
-def load_loss(settings: LossSection, classes: int) -> Loss:
-    """Return the loss of ``loss.kind``, after a check on a few rows.
+def load_loss(settings: LossSection, classes: int, counts: NDArray[np.integer] | None = None) -> Loss:
+    """Return the loss of ``loss.kind`` for the training rows of each class, after a check on a few rows.
 
     Parameters
     ----------
     settings : LossSection
         ``kind`` is a name of the table, ``module:function`` or ``module:Class``. A class that is not derived from
         `Loss` is created without arguments, and its instances must be functions of scores and targets. If it has a
-        method ``probabilities``, this is its link.
+        method ``probabilities``, this is its link; a method ``use_class_counts`` gets the counts.
     classes : int
         Number of classes.
+    counts : numpy.ndarray of int, shape (classes,), optional
+        Training rows of each class, over all ranks; default: 1, 2, ... rows, for a check alone.
 
     Raises
     ------
     InputError
-        If it cannot be imported or created, or breaks the contract of `Loss`.
+        If it cannot be imported or created, breaks the contract of `Loss`, or is not defined for the counts.
     """
     loss = loss_of(settings)
+    _count(settings.kind, loss, np.arange(1, classes + 1) if counts is None else counts)
     _check(settings.kind, loss, classes)
     check_link(settings.kind, loss, classes)
     return loss
@@ -62,7 +68,17 @@ def _instance(settings: LossSection, target: Any) -> Loss:
         target = target.requires_grad_(False)
     if not callable(target):
         raise broken(name, "instances of the class are not functions; expected rcdp_hpc.networks.losses.Loss")
-    return FunctionLoss(target, getattr(target, "probabilities", None))
+    return FunctionLoss(target, getattr(target, "probabilities", None), getattr(target, "use_class_counts", None))
+
+
+def _count(name: str, loss: Loss, counts: NDArray[np.integer]) -> None:
+    try:
+        loss.use_class_counts(counts.copy())
+    except InputError:
+        raise
+    except Exception as error:  # the user's class may raise any error
+        call = f"use_class_counts called with {len(counts)} counts"
+        raise broken(name, f"{call} failed ({type(error).__name__}: {error})") from None
 
 
 def _check(name: str, loss: Loss, classes: int) -> None:

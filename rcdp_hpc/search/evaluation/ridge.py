@@ -19,7 +19,7 @@ from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_error, scaling_sums, solve
 from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.search.evaluation.rows import FitnessData
-from rcdp_hpc.training.solve.ridge_fit import class_weights, left_out_suits, replacement_weights, weights_of
+from rcdp_hpc.training.solve.ridge_fit import left_out_suits, replacement_weights, row_class_weights, weights_of
 
 # Rows or features up to which leave-one-out is used: its eigendecomposition takes less than a second.
 LEFT_OUT_LIMIT = 1000
@@ -47,7 +47,7 @@ def uses_left_out(config: Config, rows: int, width: int) -> bool:
 
 def row_weights(config: Config, data: FitnessData) -> NDArray[np.float64] | None:
     """Return the weight of the rows of each class in the fit, shape (classes,); None if all are equal."""
-    return class_weights(config, np.bincount(data.y_train, minlength=data.classes))
+    return row_class_weights(config, np.bincount(data.y_train, minlength=data.classes))
 
 
 def evaluate_left_out(config: Config, states: torch.Tensor, data: FitnessData) -> ErrorAccuracy:

@@ -20,7 +20,13 @@ TRAINING_KEYS = ("readout", "loss", "optimizer", "partition.count", "training.ba
 # What versions did that had no such key; the default is now a choice that a stage replaces by a value.
 BEFORE_CHOICES = {"search.candidates_at_once": 1, "search.device": "cpu"}
 # What a solved readout reads.
-RIDGE_KEYS = ("readout.ridge_penalties", "readout.ridge_selection", "augment.shifts", "loss.class_weights")
+RIDGE_KEYS = (
+    "readout.ridge_penalties",
+    "readout.ridge_selection",
+    "augment.shifts",
+    "loss.class_weights",
+    "loss.effective_beta",
+)
 
 
 def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | None = None) -> Settings:

@@ -30,7 +30,7 @@ from rcdp_hpc.training.solve.elm_rows import (
     watched,
 )
 from rcdp_hpc.training.solve.layer_file import LayerFile
-from rcdp_hpc.training.solve.ridge_fit import RidgeFit, RowSource, class_weights, fit_ridge
+from rcdp_hpc.training.solve.ridge_fit import RidgeFit, RowSource, fit_ridge, row_class_weights
 from rcdp_hpc.training.solve.solver import Solution, Solver
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class _Layers:
         self.source = source
         self.network = network
         self.seed = seed
-        self.weights = class_weights(config, source.class_counts)
+        self.weights = row_class_weights(config, source.class_counts)
 
     def solve(self, file: LayerFile | None) -> None:
         """Solve the steps that the file does not have: the standardisation is the first, then one for each layer."""

@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config import LossSection
 from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.model.class_weights import class_weights
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.runtime.json_text import parse_json
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
@@ -151,14 +153,14 @@ class KeptSums:
         """
         if not self.facts.by_class:
             return None
-        counts = self.exact_total.counts
+        counts, loss = self.exact_total.counts, LossSection.model_validate(self.facts.settings["loss"])
         if not counts.all():
             missing = self.facts.classes[int(np.argmin(counts))]
             raise InputError(
-                f"{self.where}: loss.class_weights = 'balanced' needs training rows of every class, and class "
-                f"{missing} has none left."
+                f"{self.where}: loss.class_weights = {loss.class_weights!r} needs training rows of every class, and "
+                f"class {missing} has none left."
             )
-        return np.asarray(counts.sum() / (len(counts) * counts))
+        return class_weights(loss, counts)
 
     def _sum(self, role: str) -> ExactSums:
         total = ExactSums.empty(self.facts.features, len(self.facts.classes), self.facts.by_class)

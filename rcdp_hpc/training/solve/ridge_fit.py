@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.class_weights import class_weights
 from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.device_sums import make_sums, sums_bytes
@@ -156,7 +157,7 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
     RidgeFit
         The same bits on every rank, and for any number of ranks.
     """
-    weights = class_weights(config, source.class_counts)
+    weights = row_class_weights(config, source.class_counts)
     rows = source.rows + source.validation_rows
     few = left_out_suits(config, rows, source.width)
     if few:
@@ -191,24 +192,12 @@ def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OU
     return few and not config.augment.shifts and not config.reservoir.noise
 
 
-def class_weights(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return the weight of a row of each class, with mean 1 over the training rows; None if all weights are 1.
-
-    Raises
-    ------
-    InputError
-        If ``loss.class_weights = "balanced"`` and a class has no row.
-    """
-    if config.loss.class_weights == "none":
-        return None
-    if not counts.all():
-        raise agreed(
-            InputError(
-                f"loss.class_weights = 'balanced' needs training rows of every class, and class number "
-                f"{int(np.argmin(counts))} has none: set it to 'none', or add samples of this class."
-            )
-        )
-    return np.asarray(counts.sum() / (len(counts) * counts))
+def row_class_weights(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return `class_weights` of counts that all ranks have in common, so that an error is one of all ranks."""
+    try:
+        return class_weights(config.loss, counts)
+    except InputError as error:
+        raise agreed(error) from None
 
 
 def weights_of(labels: NDArray[np.int64], weights: NDArray[np.float64] | None) -> NDArray[np.float64] | None:

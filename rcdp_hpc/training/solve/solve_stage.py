@@ -15,6 +15,7 @@ from rcdp_hpc.config.choices import READOUTS
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.model.class_weights import report_settings_without_effect
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -61,6 +62,7 @@ def solve_readout(
     if earlier is not None:
         log.info("the readout is solved already")
         return dict(earlier)
+    report_settings_without_effect(config, shards.class_counts("train"))
     solver = solver_of(config)
     made_with = json.dumps({"settings": settings, "shards": shards.digest}, sort_keys=True)
     file = LayerFile(run.train / "layers.pt", made_with)

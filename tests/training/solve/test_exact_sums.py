@@ -35,7 +35,8 @@ def exact(*groups: tuple[NDArray[np.float64], NDArray[np.int64]], by_class: bool
 
 
 def kept(*units: Unit, by_class: bool = False) -> KeptSums:
-    facts = SumsFacts(["a", "b", "c"], FEATURES, by_class, {"readout": {"kind": "ridge"}})
+    settings = {"readout": {"kind": "ridge"}, "loss": {"class_weights": "balanced" if by_class else "none"}}
+    facts = SumsFacts(["a", "b", "c"], FEATURES, by_class, settings)
     return KeptSums(facts, {f"unit {number}": unit for number, unit in enumerate(units)})
 
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from search.ranks import Ranks
 from settings import tree_of
+from sklearn.linear_model import Ridge
+from sklearn.utils.class_weight import compute_class_weight
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
@@ -194,6 +196,30 @@ def test_states_of_many_validation_rows_are_computed_for_each_penalty(monkeypatc
     expected = bits(fitted(rows, readout__ridge_selection="validation"))
     monkeypatch.setattr(validation_errors, "STORED_BYTES", 100)
     assert bits(fitted(rows, readout__ridge_selection="validation")) == expected
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+@pytest.mark.parametrize("kind", ["balanced", "effective"])
+def test_a_weighted_readout_is_that_of_scikit_learn(kind, selection):
+    rows = Rows()
+    rows.origins[rows.origins == SYNTHETIC] = ORIGINAL
+    fit = fitted(
+        rows, loss__class_weights=kind, loss__effective_beta=0.99, readout__ridge_selection=selection,
+        readout__ridge_precision="double",
+    )  # fmt: skip
+    by_class = {
+        "balanced": compute_class_weight("balanced", classes=np.arange(CLASSES), y=rows.labels[:ROWS]),
+        "effective": 0.01 / (1 - 0.99 ** np.bincount(rows.labels[:ROWS])),
+    }[kind]
+    # A penalty per row of the mean weight 1 over the training rows.
+    weights = (by_class * ROWS / by_class[rows.labels[:ROWS]].sum())[rows.labels]
+    x = rows.states.double().numpy()
+    mean = np.average(x, axis=0, weights=weights)
+    standard = (x - mean) / np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
+    ridge = Ridge(alpha=fit.penalty * weights.sum()).fit(standard, np.eye(CLASSES)[rows.labels], weights)
+    np.testing.assert_allclose(fit.readout.predict(rows.states.double()), ridge.predict(standard), rtol=0, atol=2e-7)
+    plain = fitted(rows, readout__ridge_selection=selection, readout__ridge_penalties=[fit.penalty])
+    assert np.abs(plain.readout.weights - fit.readout.weights).max() > 0.01
 
 
 def test_a_class_without_rows_cannot_be_weighted():
