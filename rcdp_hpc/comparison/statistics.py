@@ -18,6 +18,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rcdp_hpc.model.criteria.paired import mcnemar_p
+
 PAIRED_T = "paired t-test"
 CORRECTED_T = "corrected resampled t-test"
 MCNEMAR = "exact test of McNemar"
@@ -94,11 +96,7 @@ def mcnemar(only_first: int, only_other: int) -> Tested:
     Tested
         The statistic is `only_first`.
     """
-    if only_first + only_other == 0:
-        return Tested(0.0, 1.0)
-    from scipy.stats import binomtest
-
-    return Tested(float(only_first), float(binomtest(only_first, only_first + only_other).pvalue))
+    return Tested(float(only_first), mcnemar_p(only_first, only_other))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

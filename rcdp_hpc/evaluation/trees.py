@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.index import facts_in
 from rcdp_hpc.data.shards.reader import ShardReader
+from rcdp_hpc.model.criteria.paired import mcnemar_p
 from rcdp_hpc.model.metrics import confusion_matrix, scores
 from rcdp_hpc.runtime.threads import limit_threads
 
@@ -143,11 +144,8 @@ def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _paired(model: NDArray[np.bool_], trees: NDArray[np.bool_]) -> tuple[str, float]:
     """Return the better of two classifiers and the p-value, by the sign test on samples that only one has right."""
-    from scipy.stats import binomtest
-
     only_model, only_trees = int((model & ~trees).sum()), int((trees & ~model).sum())
-    apart = only_model + only_trees
-    p_value = float(binomtest(only_model, apart).pvalue) if apart else 1.0
+    p_value = mcnemar_p(only_model, only_trees)
     if p_value >= SIGNIFICANCE:
         return "neither", p_value
     return ("model" if only_model > only_trees else "trees"), p_value

@@ -55,7 +55,7 @@ def of_libraries(labels, predicted, probabilities, weights):
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(2, 5), st.integers(2, 40), st.integers(0, 2**31), st.booleans(), st.booleans())
 def test_values_are_those_of_scikit_learn_and_imbalanced_learn(classes, rows, seed, ties, weighted):
     generator = np.random.default_rng(seed)

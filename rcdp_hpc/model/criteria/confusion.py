@@ -21,6 +21,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -82,9 +83,16 @@ class Counts:
 
 
 class ConfusionCriterion(Criterion):
-    """A criterion of the confusion matrix."""
+    """A criterion of the confusion matrix.
+
+    Attributes
+    ----------
+    lowest : float
+        Least value; the largest is 1.
+    """
 
     needs = "labels"
+    lowest: ClassVar[float] = 0.0
 
     def value(
         self, labels: Labels, predicted: Labels, scores: Floats | None = None, weights: Floats | None = None
@@ -142,6 +150,7 @@ class MatthewsCorrelation(ConfusionCriterion):
     """Correlation of true and predicted classes, from -1 to 1."""
 
     needs_two_classes = True
+    lowest = -1.0
 
     def of_counts(self, counts: Counts) -> Floats:
         """Return the correlations; 0 if a single class is predicted."""
@@ -157,6 +166,7 @@ class CohenKappa(ConfusionCriterion):
     """Agreement of true and predicted classes beyond that of chance."""
 
     needs_two_classes = True
+    lowest = -1.0
 
     def of_counts(self, counts: Counts) -> Floats:
         """Return the kappas."""

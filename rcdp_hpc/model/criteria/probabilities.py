@@ -16,7 +16,6 @@ With p_ik the probability of class k for sample i, and y_i its class:
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -88,7 +87,7 @@ class CalibrationError(ProbabilityCriterion):
 def expected_calibration_error(
     confidence: Floats, right: NDArray[np.bool_], weights: NDArray[Any] | None = None, bins: int = BINS
 ) -> Floats:
-    """Return the expected calibration error, shape (...), for weights of shape (..., rows); NaN if there are no rows.
+    """Return the expected calibration error, shape (...), for weights of shape (rows, ...); NaN if there are no rows.
 
     Parameters
     ----------
@@ -96,18 +95,20 @@ def expected_calibration_error(
         Largest probability of each row.
     right : ndarray of bool, shape (rows,)
         Whether the class with that probability is the true one.
-    weights : ndarray, shape (..., rows), or None
+    weights : ndarray, shape (rows, ...), or None
         How often each row counts.
     bins : int
     """
     # Sum over a bin of (right - confidence) is n_b times the difference of both means.
     gaps: Floats = right - confidence.astype(np.float64)
-    order = np.argsort(bin_of(confidence, bins), kind="stable")
-    starts = np.searchsorted(bin_of(confidence, bins)[order], np.arange(bins + 1))
-    weighted = gaps[order] if weights is None else weights[..., order] * gaps[order]
-    sums = [np.abs(weighted[..., low:high].sum(-1)) for low, high in pairwise(starts)]
-    total = len(gaps) if weights is None else weights.sum(-1)
-    return ratio(np.sum(sums, axis=0), total)
+    numbers = bin_of(confidence, bins)
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    if not len(starts):
+        return np.asarray(np.nan)
+    counted = np.ones(len(gaps)) if weights is None else weights
+    sums = np.add.reduceat((counted.T * gaps).T[order], starts, axis=0)
+    return ratio(np.abs(sums).sum(0), counted.sum(0))
 
 
 def bin_of(confidence: Floats, bins: int = BINS) -> NDArray[np.int64]:
@@ -117,7 +118,7 @@ def bin_of(confidence: Floats, bins: int = BINS) -> NDArray[np.int64]:
 
 
 def weighted_mean(rows: Floats, weights: NDArray[Any] | None = None) -> Floats:
-    """Return the mean of rows, shape (...), for weights of shape (..., rows); NaN if there are no rows."""
+    """Return the mean of numbers of rows, shape (...), for weights of shape (rows, ...); NaN if there are no rows."""
     if weights is None:
         return ratio(rows.sum(), len(rows))
-    return ratio(weights @ rows, weights.sum(-1))
+    return ratio(rows @ weights, weights.sum(0))

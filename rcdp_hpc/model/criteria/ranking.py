@@ -27,6 +27,29 @@ from rcdp_hpc.model.criteria.base import Criterion, Floats, Labels, mean_of_defi
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """How many samples have larger scores than each sample of a class.
+
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (samples of the class, ...)
+        How often each of them counts.
+    true, false : ndarray of float64, of the same shape
+        TP and FP at the score of each of them.
+    false_before : ndarray of float64, of the same shape
+        FP without the samples of the same score.
+    negatives : ndarray of float64, shape (...)
+        All samples of other classes.
+    """
+
+    weights: Floats
+    true: Floats
+    false: Floats
+    false_before: Floats
+    negatives: Floats
+
+
+@dataclass(frozen=True)
 class RankedClass:
     """Rows in the order of the scores of one class, the largest first.
 
@@ -34,15 +57,20 @@ class RankedClass:
     ----------
     order : ndarray of int, shape (rows,)
         Row numbers in that order.
-    positive : ndarray of bool, shape (rows,)
-        Whether each row in that order is of the class.
-    ends : ndarray of int, shape (thresholds,)
-        The last place of each score that occurs.
+    places : ndarray of int, shape (samples of the class,)
+        Where they are in that order.
+    before, until : ndarray of int, of the same shape
+        Rows with a larger score than each of them; rows with at least its score.
+    true_before, true_until : ndarray of int, of the same shape
+        Those of them that are of the class.
     """
 
     order: NDArray[np.intp]
-    positive: NDArray[np.bool_]
-    ends: NDArray[np.intp]
+    places: NDArray[np.intp]
+    before: NDArray[np.intp]
+    until: NDArray[np.intp]
+    true_before: NDArray[np.intp]
+    true_until: NDArray[np.intp]
 
     @classmethod
     def of(cls, scores: Floats, positive: NDArray[np.bool_]) -> RankedClass:
@@ -55,31 +83,48 @@ class RankedClass:
         positive : ndarray of bool, shape (rows,)
             Whether each row is of the class.
         """
-        order = np.argsort(-scores, kind="stable")
-        ranked = scores[order]
-        last = np.ones(len(ranked), bool)
-        last[:-1] = ranked[:-1] != ranked[1:]
-        return cls(order, positive[order], np.flatnonzero(last))
+        falling = -np.ascontiguousarray(scores)
+        # Ties in any order: only how many rows there are before and after a score counts.
+        order = np.argsort(falling)
+        falling, ranked = falling[order], positive[order]
+        places = np.flatnonzero(ranked)
+        of_class = falling[places]
+        before, until = (np.searchsorted(falling, of_class, side) for side in ("left", "right"))
+        true_before, true_until = (np.searchsorted(of_class, of_class, side) for side in ("left", "right"))
+        return cls(order, places, before, until, true_before, true_until)
 
-    def counts(self, weights: NDArray[Any] | None = None) -> tuple[Floats, Floats]:
-        """Return TP and FP at each threshold, shape (..., thresholds), for weights of shape (..., rows)."""
-        ranked = np.ones(len(self.order)) if weights is None else weights[..., self.order].astype(np.float64)
-        of_class = np.where(self.positive, ranked, 0.0)
-        return tuple(np.cumsum(part, -1)[..., self.ends] for part in (of_class, ranked - of_class))  # type: ignore[return-value]
+    def ranks(self, weights: NDArray[Any] | None = None) -> Ranks:
+        """Return the ranks if rows count as often as weights of shape (rows, ...) say; None: each once."""
+        if weights is None:
+            weights = np.ones(len(self.order), np.int32)
+        ranked = weights[self.order]
+        of_class = ranked[self.places]
+        rows, true_rows = _sums(ranked), _sums(of_class)
+        true, true_before = true_rows[self.true_until], true_rows[self.true_before]
+        false, false_before = rows[self.until] - true, rows[self.before] - true_before
+        counts = (of_class, true, false, false_before, rows[-1] - true_rows[-1])
+        return Ranks(*(np.asarray(one, np.float64) for one in counts))
 
 
-def average_precision(true: Floats, false: Floats) -> Floats:
-    """Return the average precision from counts TP and FP of shape (..., thresholds); NaN without both kinds."""
-    gained = np.diff(true, prepend=0, axis=-1)
-    area = (gained * np.nan_to_num(ratio(true, true + false))).sum(-1)
-    return np.where(false[..., -1] > 0, ratio(area, true[..., -1]), np.nan)
+def _sums(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the sums of the first 0, 1, 2, ... values along the first axis."""
+    sums = np.zeros((len(values) + 1, *values.shape[1:]), values.dtype)
+    np.cumsum(values, 0, dtype=values.dtype, out=sums[1:])
+    return sums
 
 
-def roc_area(true: Floats, false: Floats) -> Floats:
-    """Return the area under the ROC curve from counts TP and FP of shape (..., thresholds); NaN without both kinds."""
-    steps = np.diff(false, prepend=0, axis=-1)
-    area = (steps * (true - np.diff(true, prepend=0, axis=-1) / 2)).sum(-1)
-    return ratio(area, true[..., -1] * false[..., -1])
+def average_precision(ranks: Ranks) -> Floats:
+    """Return the average precision, shape (...); NaN without samples of the class, or of others."""
+    found = ranks.true + ranks.false
+    precision = np.divide(ranks.true, found, out=np.zeros_like(found), where=found > 0)
+    area = ratio((ranks.weights * precision).sum(0), ranks.weights.sum(0))
+    return np.where(ranks.negatives > 0, area, np.nan)
+
+
+def roc_area(ranks: Ranks) -> Floats:
+    """Return the area under the ROC curve, shape (...); NaN without samples of the class, or of others."""
+    below = ranks.negatives - (ranks.false + ranks.false_before) / 2
+    return ratio((ranks.weights * below).sum(0), ranks.weights.sum(0) * ranks.negatives)
 
 
 class RankingCriterion(Criterion):
@@ -90,8 +135,8 @@ class RankingCriterion(Criterion):
 
     @staticmethod
     @abstractmethod
-    def area(true: Floats, false: Floats) -> Floats:
-        """Return the area from counts TP and FP of shape (..., thresholds)."""
+    def area(ranks: Ranks) -> Floats:
+        """Return the area of a class, shape (...)."""
 
     def value(
         self, labels: Labels, predicted: Labels, scores: Floats | None = None, weights: Floats | None = None
@@ -104,7 +149,7 @@ class RankingCriterion(Criterion):
         areas = np.full(len(self.classes), np.nan)
         for label in np.unique(labels):
             ranked = RankedClass.of(scores[:, label], labels == label)
-            areas[label] = self.area(*ranked.counts(weights))
+            areas[label] = self.area(ranked.ranks(weights))
         return areas
 
 

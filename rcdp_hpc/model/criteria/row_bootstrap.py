@@ -1,0 +1,66 @@
+"""Intervals of the criteria of scores and probabilities: a bootstrap of the rows within each true class.
+
+As many rows of each class are drawn as the test has of it; limits are quantiles of the values of the resamples. An area
+of exactly 1 has an interval without width: no resample has a pair in the wrong order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.model.criteria.base import Floats, Labels
+from rcdp_hpc.model.criteria.bootstrap import FEWEST_RESAMPLES, resamples_within
+
+RESAMPLES = 1000
+# Numbers (rows x columns x resamples) that a bootstrap may go through: some 10 seconds of one core.
+MOST_NUMBERS = 200_000_000
+# Numbers of a block of resamples.
+BLOCK_NUMBERS = 1_000_000
+
+
+def row_resamples(numbers: int) -> int:
+    """Return the number of resamples of this many numbers: 200 to 1000; 0 if not even 200 are affordable."""
+    if numbers * FEWEST_RESAMPLES > MOST_NUMBERS:
+        return 0
+    return resamples_within(MOST_NUMBERS, numbers, RESAMPLES)
+
+
+def bootstrap_rows(
+    labels: Labels, statistic: Callable[[NDArray[np.int32]], Floats], resamples: int, seed: int = 0
+) -> Floats:
+    """Return a statistic of resamples of rows.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (rows,)
+        True class numbers.
+    statistic : callable
+        Returns the values of weights of shape (rows, block), how often each row was drawn, as (..., block).
+    resamples : int
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (..., resamples)
+    """
+    return np.concatenate([statistic(weights) for weights in multiplicities(labels, resamples, seed)], -1)
+
+
+def multiplicities(labels: Labels, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int32]]:
+    """Yield blocks of resamples: how often each row was drawn, shape (rows, block)."""
+    generator = np.random.default_rng(seed)
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    ends = np.append(starts[1:], len(order))
+    block = max(1, BLOCK_NUMBERS // max(1, len(labels)))
+    for first in range(0, resamples, block):
+        count = min(block, resamples - first)
+        drawn = np.empty((count, len(labels)), np.int64)
+        for start, end in zip(starts, ends, strict=True):
+            drawn[:, start:end] = generator.integers(start, end, (count, end - start))
+        cells = order[drawn] * count + np.arange(count)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=count * len(labels))
+        yield counts.astype(np.int32).reshape(len(labels), count)
