@@ -52,6 +52,11 @@ class DataSection(Section):
         "",
         description="column that sorts the rows of a sequence or of a series file; empty: the order in the file",
     )
+    group_column: str = Field(
+        "",
+        description="column of the patient, subject or site of a sample, not a feature: samples of one group stay on "
+        "one side of every split; empty: samples are split one by one",
+    )
     category_columns: list[str] = Field(default_factory=list, description="columns of categories, encoded as numbers")
     drop_columns: list[str] = Field(default_factory=list, description="columns that are not read")
     keep_columns: list[str] = Field(
@@ -71,6 +76,11 @@ class DataSection(Section):
         description="regular expression: its match in a sample's name, or the match of its first group, is the unit "
         "(site, patient) of the sample, which rcdp forget can remove; empty: no units",
     )
+    group_pattern: str = Field(
+        "",
+        description="regular expression: its match in a sample's name, or the match of its first group, is the group "
+        "(patient, subject, site) of the sample, instead of data.group_column",
+    )
     like: str = Field(
         "",
         description="run directory whose classes and standardisation are used instead of new ones",
@@ -83,6 +93,11 @@ class DataSection(Section):
     lengths_name: str = Field(
         "",
         description="dataset with the number of steps of each padded series; empty: lengths or length, if present",
+    )
+    group_name: str = Field(
+        "",
+        description="array or dataset with the patient, subject or site of each sample, instead of data.group_column; "
+        "that of a separate test set has the same name with _test",
     )
     coarse_labels: bool = Field(False, description="use the 20 coarse classes instead of the 100 fine classes")
     image_size: list[int] = Field(
@@ -185,7 +200,7 @@ class DataSection(Section):
         json_schema_extra=RESUMABLE,
     )
 
-    @field_validator("unit_pattern")
+    @field_validator("unit_pattern", "group_pattern")
     @classmethod
     def _regular_expression(cls, pattern: str) -> str:
         try:

@@ -6,6 +6,7 @@ The bounds of a single value are next to its key. What needs the data is checked
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,15 @@ def _least_kernels(config: Config) -> int:
     return 84 * (inputs + 1 if inputs > 1 else 1)
 
 
+# Keys that name the groups of samples; one of them is enough.
+GROUP_KEYS = ("group_column", "group_name", "group_pattern")
+
+
+def _has_groups(config: Config) -> bool:
+    return any(getattr(config.data, key) for key in GROUP_KEYS)
+
+
+_NO_GROUPS = "no data.group_column, data.group_name or data.group_pattern"
 # Why settings that draw rows do not go with units.
 _OWN_ROWS = "the rows of a unit must not depend on other units"
 
@@ -184,6 +194,30 @@ DATA = (
             ("class_keep_counts", "[]", [], _OWN_ROWS),
             ("reserve", "0", 0, "synthetic rows belong to no unit"),
         )
+    ),
+    Rule(
+        "data.unit_pattern",
+        lambda c: bool(c.data.unit_pattern),
+        _NO_GROUPS,
+        lambda c: not _has_groups(c),
+        "each unit is split by itself, and a group is on one side of a split",
+    ),
+    *(
+        Rule(
+            f"data.{key}",
+            lambda c, key=key: bool(getattr(c.data, key)),  # type: ignore[misc]
+            f"data.{other} = ''",
+            lambda c, other=other: not getattr(c.data, other),  # type: ignore[misc]
+            "both say which group a sample belongs to",
+        )
+        for key, other in itertools.combinations(GROUP_KEYS, 2)
+    ),
+    Rule(
+        "data.group_column",
+        lambda c: bool(c.data.group_column),
+        "another column than data.label_column",
+        lambda c: c.data.group_column != c.data.label_column,
+        "a group with all samples of a class cannot be on both sides of a split",
     ),
 )
 
@@ -267,6 +301,13 @@ READOUT = (
         "readout.ridge_selection = 'validation' or 'auto'",
         lambda c: c.readout.ridge_selection != "left_out",
         "the penalty is chosen from the sums of the validation rows",
+    ),
+    Rule(
+        "readout.keep_sums",
+        _keeps_sums,
+        _NO_GROUPS,
+        lambda c: not _has_groups(c),
+        "rows that are added later would be split without regard to the groups",
     ),
     Rule(
         "readout.without_units",

@@ -7,9 +7,15 @@ the groups allow. Parts may have different shares, no part is empty, and a class
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.split import Split
 
 # Passes in which each group is placed again, and the most groups for which that is done: with more groups, each is so
 # small a share of a part that a better place gains nothing.
@@ -68,6 +74,41 @@ def assign_groups(
             if not sum(state.improve(group) for group in order):
                 break
     return state.part[codes.reshape(-1)]
+
+
+def grouped_split(
+    y: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    validation_fraction: float,
+    test_fraction: float | None,
+    seed: int,
+) -> dict[Split, NDArray[np.int64]]:
+    """Split rows so that each group is in one part; parameters and result as in `rcdp_hpc.data.split.split_indices`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer groups than parts, or no group can be spared for a part.
+    """
+    test = test_fraction or 0.0
+    names: list[Split] = ["train", "validation"] if test_fraction is None else ["train", "validation", "test"]
+    number = len(np.unique(groups))
+    if number < len(names):
+        raise InputError(
+            f"the split keeps groups on one side and needs at least {len(names)}, one for each of {', '.join(names)}; "
+            f"the samples have {number}."
+        )
+    shares = [(1 - test) * (1 - validation_fraction), (1 - test) * validation_fraction, test][: len(names)]
+    parts = assign_groups(y, groups, shares, seed)
+    split = {name: np.flatnonzero(parts == part) for part, name in enumerate(names)}
+    for name, rows in split.items():
+        if not len(rows):
+            raise InputError(
+                f"the split keeps groups on one side, and no group can be spared for {name}: each of the others is the "
+                f"only one of its part, or has the only samples of a class. There are {number} groups; give classes "
+                "more of them."
+            )
+    return split
 
 
 def groups_of_classes(y: NDArray[np.int64], groups: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

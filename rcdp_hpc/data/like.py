@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.groups import with_groups
 from rcdp_hpc.data.shards.index import load_index
 from rcdp_hpc.data.sources import LabelledArrays, Part, Source, open_source
 from rcdp_hpc.data.sources.padding import padded
@@ -101,12 +102,14 @@ def open_like(
 ) -> tuple[Source, Preparation | None]:
     """Open a source, with the classes and the standardisation of the preparation that ``data.like`` names, if any.
 
-    Parameters and errors are those of `rcdp_hpc.data.sources.open_source` and `Preparation`.
+    Its groups are joined. Parameters and errors are those of `rcdp_hpc.data.sources.open_source`,
+    `rcdp_hpc.data.groups.with_groups` and `Preparation`.
     """
     earlier = Preparation.of(data)
     if earlier is None:
-        return open_source(data, progress, arrays), None
-    return earlier.applied_to(open_source(data, progress, arrays, fewest_classes=1)), earlier
+        return with_groups(open_source(data, progress, arrays), data), None
+    source = with_groups(open_source(data, progress, arrays, fewest_classes=1), data)
+    return earlier.applied_to(source), earlier
 
 
 def _with_steps(source: Source, longest: int) -> Source:

@@ -22,6 +22,14 @@ from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
 from rcdp_hpc.data.fit_standardization import standardized
+from rcdp_hpc.data.groups import (
+    origin_of,
+    refuse_one_group,
+    report_absent,
+    report_shared,
+    report_split,
+    shared_with_test,
+)
 from rcdp_hpc.data.like import open_like
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
@@ -162,9 +170,9 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     used = sample_indices(y, data.max_samples, seed)
     if len(used) < len(y):
         log.warning("data.max_samples = %d: %d of %d samples are used", data.max_samples, len(used), len(y))
-    units = Units.of(source, data)
-    chosen = None if units is None else units.select(used)
-    indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed, chosen).items()}
+    refuse_one_group(source, data)
+    indices = {name: used[rows] for name, rows in _split(source, used, data, seed).items()}
+    report_split(source, data, indices)
     split = indices["train"]
     # Only the training part is made uneven. Validation and test keep the class proportions of the source.
     kept = uneven_indices(y[split], data.class_keep_fractions, source.classes, seed, data.class_keep_counts)
@@ -176,7 +184,9 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
         # The same share of a separate test set is used.
         rows = sample_indices(source.test.y, math.ceil(len(used) / len(y) * len(source.test)), seed)
         others["test"] = original_rows(source.test.y[rows], len(y) + rows)
-    _warn_of_absent(source.classes, others)
+        report_shared(source, data, np.concatenate([train, indices["validation"]]), others["test"])
+    if not report_absent(source, others):
+        _warn_of_absent(source.classes, others)
     before = np.bincount(y[train], minlength=len(source.classes))
     counts = {
         "source": np.bincount(y, minlength=len(source.classes)).tolist(),
@@ -217,17 +227,17 @@ def plan_rows(
     return {split: table.part(order(split, table)) for split, table in tables.items()}
 
 
-def _split(
-    source: Source, y: NDArray[np.int64], data: DataSection, seed: int, units: Units | None
-) -> dict[Split, NDArray[np.int64]]:
-    """Split the training samples of the source with class indices `y`; with folds a separate test set is not used."""
+def _split(source: Source, used: NDArray[np.int64], data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
+    """Split training samples of the source, by their indices; with folds a separate test set is not used."""
+    y, groups, units = source.train.y[used], source.groups(used), Units.of(source, data)
+    test_fraction = None if source.test else data.test_fraction
     if units is not None:
-        split = units.split(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
+        split = units.select(used).split(y, data.validation_fraction, test_fraction, seed)
         refuse_empty_split(split)
         return split
     if data.folds:
-        return fold_indices(y, source.classes, data.folds, data.fold, data.validation_fraction, seed)
-    return split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
+        return fold_indices(y, source.classes, data.folds, data.fold, data.validation_fraction, seed, groups)
+    return split_indices(y, data.validation_fraction, test_fraction, seed, groups=groups)
 
 
 def _write(
@@ -242,7 +252,7 @@ def _write(
 ) -> dict[str, Any]:
     row_bytes = storage.dtype.itemsize * math.prod(source.sample_shape)
     numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards, row_bytes)
-    layout = Layout(source.sample_shape, storage, source.has_lengths)
+    layout = Layout.of(source, storage)
     needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in tables)
     total = sum(map(len, tables.values()))
     with (
@@ -264,9 +274,22 @@ def _write(
         units = Units.of(source, config.data)
         if units is not None:
             index["units"] = {split: units.entries(tables[split]) for split in UNIT_SPLITS}
+        if source.train.groups is not None:
+            index["groups"] = _groups_entry(source, config.data, tables)
         index["test_ids"] = write_test_ids(partial, source, tables["test"].source)
         write_sealed(partial / INDEX_NAME, index)
     return index
+
+
+def _groups_entry(source: Source, data: DataSection, tables: dict[Split, RowTable]) -> dict[str, Any]:
+    """Return what index.json says about groups: their names by code, and those that a separate test set shares."""
+    assert source.train.groups is not None
+    entry: dict[str, Any] = {"origin": origin_of(data), "names": source.train.groups.names, "shared_with_test": None}
+    test = tables["test"]
+    if source.test is not None and test.source[0] >= len(source.train):
+        others = np.concatenate([tables[split].source for split in UNIT_SPLITS])
+        entry["shared_with_test"] = asdict(shared_with_test(source, others, test))
+    return entry
 
 
 def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.group_assignment import assign_groups, groups_of_classes
+from rcdp_hpc.data.group_assignment import assign_groups, grouped_split, groups_of_classes
 from rcdp_hpc.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ def split_indices(
     test_fraction: float | None,
     seed: int,
     may_be_empty: bool = False,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[Split, NDArray[np.int64]]:
     """Split rows at random so that each part has the class proportions of the whole.
 
@@ -147,6 +148,8 @@ def split_indices(
         Seed of the split.
     may_be_empty : bool
         Whether parts may have no row: those of one unit of several.
+    groups : ndarray of int64, shape (N,), optional
+        Number of each row's group, which is in one part (`rcdp_hpc.data.group_assignment.grouped_split`).
 
     Returns
     -------
@@ -158,6 +161,8 @@ def split_indices(
     InputError
         If a part has no row and must have one.
     """
+    if groups is not None:
+        return grouped_split(y, groups, validation_fraction, test_fraction, seed)
     parts: dict[Split, list[NDArray[np.int64]]] = {"train": [], "validation": []}
     if test_fraction is not None:
         parts["test"] = []
@@ -263,7 +268,13 @@ def _warn_once(message: str) -> None:
 
 
 def fold_indices(
-    y: NDArray[np.int64], classes: Sequence[str], folds: int, fold: int, validation_fraction: float, seed: int
+    y: NDArray[np.int64],
+    classes: Sequence[str],
+    folds: int,
+    fold: int,
+    validation_fraction: float,
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[Split, NDArray[np.int64]]:
     """Hold out one fold as the test, and split the other folds into training and validation.
 
@@ -283,6 +294,8 @@ def fold_indices(
         Share of the other folds for the validation, as in `split_indices`.
     seed : int
         Seed of the folds and the split. Calls with the same seed have the same folds.
+    groups : ndarray of int64, shape (N,), optional
+        Number of each row's group, which is in one fold, and in one part.
 
     Returns
     -------
@@ -292,17 +305,33 @@ def fold_indices(
     Raises
     ------
     InputError
-        If `fold` is 0, there are fewer rows than folds, or the validation has no row.
+        If `fold` is 0, there are fewer rows or groups than folds, the validation has no row, or groups leave a class
+        out of the training part of a fold.
     """
     if not fold:
         raise InputError(
             f"data.folds = {folds} needs data.fold, the number of the fold that is held out: set it to 1 ... {folds}, "
             "or run `rcdp crossvalidate`, which holds out each fold in turn."
         )
-    numbers = fold_numbers(y, classes, folds, seed)
+    numbers = fold_numbers(y, classes, folds, seed, groups=groups)
+    if groups is not None:
+        _refuse_unspread(y, classes, numbers)
     others = np.flatnonzero(numbers != fold - 1)
-    inner = split_indices(y[others], validation_fraction, None, seed)
+    inner = split_indices(y[others], validation_fraction, None, seed, groups=None if groups is None else groups[others])
     return {**{split: others[rows] for split, rows in inner.items()}, "test": np.flatnonzero(numbers == fold - 1)}
+
+
+def _refuse_unspread(y: NDArray[np.int64], classes: Sequence[str], numbers: NDArray[np.int64]) -> None:
+    """Raise an `InputError` if all rows of a class are in one fold, whose training part then has none of them."""
+    folds = np.bincount(np.unique(numbers * len(classes) + y) % len(classes), minlength=len(classes))
+    lost = [name for name, number in zip(classes, folds, strict=True) if number == 1]
+    if lost:
+        more = f" and {len(lost) - NAMED_CLASSES} more" if len(lost) > NAMED_CLASSES else ""
+        raise InputError(
+            f"data.folds: groups stay together, and all samples of class {', '.join(lost[:NAMED_CLASSES])}{more} are "
+            "in one fold: when it is held out, training has none. Give the class samples of more groups, or leave it "
+            "out."
+        )
 
 
 def interleave(y: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ class Units:
                 "data.id_column for a table, or add an array ids."
             )
         pattern = re.compile(data.unit_pattern)
-        texts = [_unit_of(name, pattern) for name in ids]
+        texts = [matched_part(name, pattern, "data.unit_pattern", "unit") for name in ids]
         names, codes = np.unique(np.array(texts), return_inverse=True)
         return Units(names.tolist(), codes.astype(np.int64))
 
@@ -90,10 +90,25 @@ def _members(codes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
-def _unit_of(name: str, pattern: re.Pattern[str]) -> str:
-    """Return the unit of a sample: the first group of the pattern's match in its name, or the whole match."""
+def matched_part(name: str, pattern: re.Pattern[str], key: str, what: str) -> str:
+    """Return the first group of the pattern's match in the name of a sample, or the whole match.
+
+    Parameters
+    ----------
+    name : str
+    pattern : re.Pattern
+    key : str
+        The key of the pattern, for messages.
+    what : str
+        What it finds, for messages.
+
+    Raises
+    ------
+    InputError
+        If the name does not match.
+    """
     match = pattern.search(name)
-    unit = None if match is None else match.group(1 if pattern.groups else 0)
-    if not unit:
-        raise InputError(f"data.unit_pattern = {pattern.pattern!r} finds no unit in the sample name {name!r}.")
-    return unit
+    part = None if match is None else match.group(1 if pattern.groups else 0)
+    if not part:
+        raise InputError(f"{key} = {pattern.pattern!r} finds no {what} in the sample name {name!r}.")
+    return part

@@ -21,8 +21,8 @@ Settings = Config | Mapping[str, Any] | str | Path
 # Bytes of one broadcast.
 PIECE_BYTES = 2**26
 
-_KEYS = ("x", "y", "lengths", "ids")
-_FORMS = "expected data=(x, y), or a dict with x, y and, if needed, lengths and ids"
+_KEYS = ("x", "y", "lengths", "ids", "groups")
+_FORMS = "expected data=(x, y), or a dict with x, y and, if needed, lengths, ids and groups"
 
 
 def with_data(

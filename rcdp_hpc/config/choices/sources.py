@@ -36,6 +36,7 @@ _COLUMNS = (
     "data.id_column",
     "data.sequence_column",
     "data.time_column",
+    "data.group_column",
     "data.category_columns",
     "data.drop_columns",
     "data.keep_columns",
@@ -56,8 +57,11 @@ _SERIES_FILES = (
     "data.encoding",
 )
 _LAYOUT = "data.image_layout"
+_GROUPS = "data.group_name"
 # Of the keys of sources, those that only the preparation reads; the others also say how new samples are read.
-PREPARATION_KEYS = (_TEST, "data.y_name", "data.x_test_name", "data.y_test_name")
+PREPARATION_KEYS = (
+    _TEST, "data.y_name", "data.x_test_name", "data.y_test_name", "data.group_column", "data.group_name",
+)  # fmt: skip
 
 SOURCES = ChoiceTable(
     "data.source",
@@ -68,15 +72,18 @@ SOURCES = ChoiceTable(
         ),
         SourceChoice(
             "npz", "NumPy archive with x and y, and x_test and y_test if there is a test set",
-            f"{_READERS}.npz:NpzReader", (_LAYOUT,),
+            f"{_READERS}.npz:NpzReader", (_LAYOUT, _GROUPS),
         ),
         SourceChoice(
             "npy", "folder with x.npy and y.npy, and x_test.npy and y_test.npy if there is a test set",
-            f"{_READERS}.npy:NpyReader", (_LAYOUT,), example="NEW.npy",
+            f"{_READERS}.npy:NpyReader", (_LAYOUT, _GROUPS), example="NEW.npy",
         ),
         SourceChoice(
             "hdf5", "HDF5 file with a dataset of samples and one of labels", f"{_READERS}.hdf5:Hdf5Reader",
-            ("data.x_name", "data.y_name", "data.x_test_name", "data.y_test_name", "data.lengths_name", _LAYOUT),
+            (
+                "data.x_name", "data.y_name", "data.x_test_name", "data.y_test_name", "data.lengths_name", _GROUPS,
+                _LAYOUT,
+            ),
             example="NEW.h5",
         ),
         SourceChoice(

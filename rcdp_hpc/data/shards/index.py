@@ -96,6 +96,17 @@ class _Unit(_Entry):
     rows: int = Field(ge=1)
 
 
+class _SharedGroups(_Entry):
+    groups: int = Field(ge=0)
+    rows: int = Field(ge=0)
+
+
+class _Groups(_Entry):
+    origin: str
+    names: list[str] = Field(min_length=1)
+    shared_with_test: _SharedGroups | None = None
+
+
 class _Index(_Entry):
     format: Literal["rcdp-shards"]
     format_version: int
@@ -118,6 +129,7 @@ class _Index(_Entry):
     class_table: list[_ClassRow]
     splits: dict[str, _Split]
     units: dict[Literal["train", "validation"], list[_Unit]] | None = None
+    groups: _Groups | None = None
 
     @model_validator(mode="after")
     def _check_complete(self) -> _Index:

@@ -49,6 +49,9 @@ class Rows:
         Position of a synthetic row between the two samples; 0 for original rows.
     length : ndarray of int32, shape (n,), or None
         Steps of each sample that hold data, the rest is padding; None if no sample is padded.
+    group : ndarray of int32, shape (n,), or None
+        Group of each sample (its patient, subject or site) by its number in index.json, -1 if it is unknown; of a
+        synthetic row, that of the sample it starts from. None if samples have no groups.
     storage : Storage
         Number format of `x`; by default values.
     """
@@ -60,6 +63,7 @@ class Rows:
     neighbour_index: NDArray[np.int64]
     step: NDArray[np.float32]
     length: NDArray[np.int32] | None = None
+    group: NDArray[np.int32] | None = None
     storage: Storage = VALUES
 
 
@@ -127,7 +131,8 @@ class ShardReader:
         self.classes: list[str] = self.index["classes"]
         self.sample_shape: tuple[int, ...] = tuple(self.index["sample_shape"])
         self.scale: float = self.index["scale"]
-        self.layout = Layout(self.sample_shape, storage_of_index(self.index), self.index.get("lengths", False))
+        has_lengths, has_groups = self.index.get("lengths", False), self.index.get("groups") is not None
+        self.layout = Layout(self.sample_shape, storage_of_index(self.index), has_lengths, has_groups)
         # The first row of each shard, and the number of all rows.
         self._starts: dict[str, list[int]] = {
             split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in self.splits

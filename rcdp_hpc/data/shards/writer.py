@@ -36,6 +36,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "step": np.dtype("<f4"),
 }
 LENGTHS: dict[str, np.dtype[Any]] = {"length": np.dtype("<i4")}
+GROUPS: dict[str, np.dtype[Any]] = {"group": np.dtype("<i4")}
 COLUMN_CHUNK_ROWS = 2**14
 HEADER_BYTES = 2**16
 SPARE_BYTES = 2**24
@@ -53,16 +54,24 @@ class Layout:
         Number format and compression of samples.
     has_lengths : bool
         Whether samples are padded, so that rows have lengths.
+    has_groups : bool
+        Whether samples have groups: patients, subjects, sites.
     """
 
     sample_shape: tuple[int, ...]
     storage: Storage
     has_lengths: bool = False
+    has_groups: bool = False
+
+    @classmethod
+    def of(cls, source: Source, storage: Storage) -> Layout:
+        """Return the datasets of the shards of a source."""
+        return cls(source.sample_shape, storage, source.has_lengths, source.has_groups)
 
     @property
     def columns(self) -> dict[str, np.dtype[Any]]:
         """Datasets other than ``x``."""
-        return {**COLUMNS, **LENGTHS} if self.has_lengths else COLUMNS
+        return {**COLUMNS, **(LENGTHS if self.has_lengths else {}), **(GROUPS if self.has_groups else {})}
 
 
 def shard_numbers(rows: dict[Split, int], train_shards: int, row_bytes: int = 1) -> dict[Split, int]:
@@ -157,7 +166,7 @@ def write_split(
 
 def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, advance: Callable[[int], None]) -> None:
     """Write one shard; parameters and errors as in `write_split`."""
-    layout = Layout(source.sample_shape, storage, source.has_lengths)
+    layout = Layout.of(source, storage)
     # Creating the datasets writes a few bytes.
     _reserve(path, _header_bytes(len(rows), layout))
     with writable_hdf5(path) as (file, check):
@@ -175,6 +184,9 @@ def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, ad
         lengths = source.lengths(rows.source)
         if lengths is not None:
             _write_chunks(file["length"], lengths, 0)
+        groups = source.groups(rows.source)
+        if groups is not None:
+            _write_chunks(file["group"], groups, 0)
         block = file["x"].chunks[0]
         for start in range(0, len(rows), block):
             part = rows.part(slice(start, start + block))

@@ -170,7 +170,8 @@ def has_series(attributes: list[Attribute], label: Attribute | None, kind: str) 
 def _table_settings(
     attributes: list[Attribute], label: Attribute | None, data: DataSection, test: Path | None
 ) -> DataSection:
-    excluded = {data.id_column, data.sequence_column, data.time_column, *data.drop_columns, *data.category_columns}
+    excluded = {data.id_column, data.sequence_column, data.time_column, data.group_column}
+    excluded |= {*data.drop_columns, *data.category_columns}
     nominal = [
         one.name for one in attributes if one.kind == "nominal" and one is not label and one.name not in excluded
     ]

@@ -15,6 +15,7 @@ from rcdp_hpc.data.sources.array_numbers import checked_samples, refuse_unusable
 from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.gaps import Gaps, find_gaps, leave_out_rows, without_gaps
+from rcdp_hpc.data.sources.group_names import GroupNames, groups_of_array
 from rcdp_hpc.data.sources.labels import Labels, checked_labels, encode_labels
 from rcdp_hpc.data.sources.layout import channels_come_first, channels_last
 from rcdp_hpc.data.sources.padding import checked_lengths, padded, selected, with_features
@@ -30,6 +31,7 @@ class _Arrays:
     labels: Labels | None = None
     lengths: NDArray[np.int64] | None = None
     ids: list[str] | None = None
+    groups: GroupNames | None = None
     gaps: Gaps | None = None
 
     def select(self, places: NDArray[np.int64]) -> _Arrays:
@@ -39,6 +41,7 @@ class _Arrays:
             labels=None if self.labels is None else self.labels.select(places),
             lengths=None if self.lengths is None else self.lengths[places],
             ids=None if self.ids is None else [self.ids[place] for place in places.tolist()],
+            groups=None if self.groups is None else self.groups.select(places),
             gaps=None if self.gaps is None else self.gaps.select(places),
         )
 
@@ -53,7 +56,7 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any], data: DataSection, 
     path : Path
         File or folder, for messages.
     arrays : dict
-        x and y, and any of lengths, ids, x_test, y_test, lengths_test and ids_test.
+        x and y, and any of lengths, ids, groups, x_test, y_test, lengths_test, ids_test and groups_test.
     data : DataSection
         ``kind``, ``image_layout`` and ``missing``.
     findings : Findings
@@ -79,8 +82,8 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any], data: DataSection, 
     return Source(
         name=kind,
         classes=classes,
-        train=Part(x, y, lengths[0], train.ids),
-        test=None if test is None or test_y is None else Part(test.x, test_y, lengths[1], test.ids),
+        train=Part(x, y, lengths[0], train.ids, train.groups),
+        test=None if test is None or test_y is None else Part(test.x, test_y, lengths[1], test.ids, test.groups),
         scale=default_scale(x.dtype),
         description=f"{path.name}: {x.shape[0]} samples of shape {x.shape[1:]} and type {x.dtype}"
         + (f", {test.x.shape[0]} for the test" if test is not None else ""),
@@ -158,7 +161,11 @@ def _checked(
         if len(x.shape) > 3:
             raise InputError(f"{path}: lengths{suffix} needs series x{suffix} of shape (samples, steps, features).")
         lengths = checked_lengths(f"{path}: lengths{suffix}", np.asarray(lengths), samples, x.shape[1])
-    return _Arrays(where, x, labels, lengths, _ids(path, arrays.get(f"ids{suffix}"), f"ids{suffix}", samples))
+    ids, groups = _ids(path, arrays.get(f"ids{suffix}"), f"ids{suffix}", samples), None
+    if labelled and f"groups{suffix}" in arrays:
+        name = f"{data.group_name or 'groups'}{suffix}"
+        groups = groups_of_array(f"{path}: {name}", arrays[f"groups{suffix}"], samples)
+    return _Arrays(where, x, labels, lengths, ids, groups)
 
 
 def _labels(path: Path, y: Any, key: str, data: DataSection, findings: Findings) -> Labels:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataFacts
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.group_names import GroupNames
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.errors import InputError
 
@@ -49,12 +50,16 @@ class Part:
         sample is padded.
     ids : sequence of str, or None
         Name of each sample in its source: a file, a sequence, a row id; None if samples have only numbers.
+    groups : GroupNames or None
+        The patient, subject or site of each sample; None if samples have no groups. After preparation has joined them
+        (`rcdp_hpc.data.groups`), both parts have the same names.
     """
 
     x: Samples
     y: NDArray[np.int64]
     lengths: NDArray[np.int64] | None = None
     ids: Sequence[str] | None = None
+    groups: GroupNames | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -218,6 +223,18 @@ class Source:
         part, rows = self._rows(indices)
         return None if part.lengths is None else part.lengths[rows]
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether the samples have groups."""
+        return self.train.groups is not None
+
+    def groups(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the group of samples by their index in the source, -1 if it is unknown; None without groups."""
+        part, rows = self._rows(indices)
+        if not self.has_groups:
+            return None
+        return np.full(len(rows), -1, np.int64) if part.groups is None else part.groups.codes[rows]
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of samples, labels and class names, which identifies the source."""
         digest = hashlib.sha256(repr((self.classes, self.scale)).encode())
@@ -226,7 +243,8 @@ class Source:
                 digest.update(repr((part.x.shape, part.x.dtype.str)).encode())
                 for block in blocks(part.x):
                     digest.update(np.ascontiguousarray(block).data)
-                for array in (part.y, part.lengths):
+                codes = () if part.groups is None else (part.groups.codes,)
+                for array in (part.y, part.lengths, *codes):
                     if array is not None:
                         digest.update(repr((array.shape, array.dtype.str)).encode())
                         digest.update(np.ascontiguousarray(array).data)

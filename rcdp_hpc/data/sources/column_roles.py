@@ -17,8 +17,9 @@ from rcdp_hpc.errors import InputError
 
 
 def special_columns(data: DataSection, labelled: bool) -> list[str]:
-    """Return the columns of labels (if they are read), sequences and times that the settings name."""
-    return [name for name in (data.label_column if labelled else "", data.sequence_column, data.time_column) if name]
+    """Return the columns of labels and groups (if they are read), sequences and times that the settings name."""
+    read = (data.label_column, data.group_column) if labelled else ()
+    return [name for name in dict.fromkeys((*read, data.sequence_column, data.time_column)) if name]
 
 
 class ColumnRoles:
@@ -45,7 +46,7 @@ class ColumnRoles:
     kinds : dict of str to str
         Kind of each column, as from `kind_of_type`.
     special : list of str
-        Columns of labels, sequences and times.
+        Columns of labels, groups, sequences and times.
     index, empty, nested : list of str
         Columns of pandas' index, columns without values, and columns of lists, structures or bytes.
     candidates : list of str
@@ -131,7 +132,14 @@ class ColumnRoles:
     def _unusable_columns(self) -> tuple[list[str], list[str], list[str]]:
         """Return the columns of pandas' index, those without values, and those of lists, structures or bytes."""
         data = self._data
-        used = {*self.special, data.label_column, data.id_column, *data.drop_columns, *data.category_columns}
+        used = {
+            *self.special,
+            data.label_column,
+            data.group_column,
+            data.id_column,
+            *data.drop_columns,
+            *data.category_columns,
+        }
         features = {*used, *data.keep_columns}
         index = [name for name in self._files[0].index_columns if name not in features]
         empty = [name for name, kind in self.kinds.items() if kind == "empty" and name not in used]
@@ -141,7 +149,7 @@ class ColumnRoles:
     def _possible_features(self) -> list[str]:
         data = self._data
         excluded = {data.label_column, data.sequence_column, data.time_column, data.id_column, *data.drop_columns}
-        excluded |= {*self.index, *self.empty, *self.nested}
+        excluded |= {data.group_column, *self.index, *self.empty, *self.nested}
         keep = {*data.keep_columns, *data.category_columns}
         return [
             name

@@ -49,7 +49,7 @@ def check_declared(path: Path, forms: Mapping[str, Form], budget: Budget) -> Non
     path : Path
         For messages.
     forms : dict of str to Form
-        Declared forms by the role of the array: x, y, lengths, ids, and the same with ``_test``.
+        Declared forms by the role of the array: x, y, lengths, ids, groups, and the same with ``_test``.
     budget : Budget
 
     Raises
@@ -62,14 +62,15 @@ def check_declared(path: Path, forms: Mapping[str, Form], budget: Budget) -> Non
         x = forms.get(f"x{suffix}")
         if x is None:
             continue
-        y, ids, lengths = (forms.get(f"{role}{suffix}") for role in ("y", "ids", "lengths"))
+        y, lengths = forms.get(f"y{suffix}"), forms.get(f"lengths{suffix}")
         if y is not None and (len(y.shape) == 1 or y.shape[1:] == (1,)) and y.rows != x.rows and x.rows:
             raise InputError(f"{path}: x{suffix} has {x.rows} samples, y{suffix} has {y.rows} labels.")
         if math.prod(x.shape[1:]):
             needed = SAMPLE_COPIES_BYTES * math.prod(x.shape[1:])
             budget.refuse_work(f"{path}: a sample of x{suffix} has shape {x.shape[1:]}", needed, "make samples smaller")
         rows += x.rows
-        extra += _label_bytes(y) + _name_bytes(ids) + (0 if lengths is None else lengths.bytes + 8 * lengths.rows)
+        names = sum(_name_bytes(forms.get(f"{role}{suffix}")) for role in ("ids", "groups"))
+        extra += _label_bytes(y) + names + (0 if lengths is None else lengths.bytes + 8 * lengths.rows)
     # Samples with labels become rows of the shards.
     budget.refuse_rows(path, rows, SAMPLE_BYTES + (SHARD_ROW_BYTES if "y" in forms else 0), extra)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -26,7 +28,7 @@ from rcdp_hpc.data.sources.hdf5_file import (
     refuse_missing_filters,
     refuse_unwritten,
 )
-from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key
+from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, group_roles, missing_key
 from rcdp_hpc.data.sources.reader import SourceReader
 from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.rows import Spool, fits
@@ -63,7 +65,8 @@ class Hdf5Reader(SourceReader):
         """
         path, data, budget = request.path, request.data, request.budget
         file, findings = open_hdf5(path), Findings()
-        names = _names(path, file, data, findings, tuple(NAMES))
+        groups = _group_names(path, file, data.group_name)
+        names = _names(path, file, data, findings, tuple(NAMES), groups) | groups
         for role in ("x", "y"):
             if role not in names:
                 raise _missing(path, file, role)
@@ -130,9 +133,17 @@ class _StoredRows:
 
 
 def _names(
-    path: Path, file: h5py.File, data: DataSection, findings: Findings, roles: tuple[str, ...]
+    path: Path,
+    file: h5py.File,
+    data: DataSection,
+    findings: Findings,
+    roles: tuple[str, ...],
+    others: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Return the dataset of each role: those that keys name, and those recognised in the group of x."""
+    """Return the dataset of each role: those that keys name, and those recognised in the group of x.
+
+    The datasets of `others` have a role already.
+    """
     settings = {
         "x": data.x_name,
         "y": data.y_name,
@@ -150,7 +161,7 @@ def _names(
             settings[role] = ""
     prefix = f"{group_name}/" if group_name else ""
     named = {role: name for role, name in settings.items() if name}
-    taken = {name.strip("/").removeprefix(prefix) for name in named.values()}
+    taken = {name.strip("/").removeprefix(prefix) for name in [*named.values(), *others.values()]}
     recognised = assign(str(path), siblings, findings, set(roles) - set(named), taken)
     if ("x_test" in recognised) != ("y_test" in recognised) and "x_test" not in named:
         half = recognised.pop("x_test", "") or recognised.pop("y_test")
@@ -159,6 +170,16 @@ def _names(
         **{role: prefix + name for role, name in recognised.items()},
         **{role: name for role, name in named.items() if role in roles},
     }
+
+
+def _group_names(path: Path, file: h5py.File, name: str) -> dict[str, str]:
+    """Return the datasets of groups by their roles; errors are those of `keys.group_roles`."""
+    parent, _, last = name.strip("/").rpartition("/")
+    if not name:
+        return {}
+    with damage_explained(f"{path}: damaged: its datasets cannot be listed"):
+        found = group_roles(str(path), last, dataset_names(file, parent))
+    return {role: f"{parent}/{one}" if parent else one for role, one in found.items()}
 
 
 def _missing(path: Path, file: h5py.File, role: str) -> InputError:

@@ -33,7 +33,7 @@ class LabelledArrays:
     Attributes
     ----------
     train : mapping
-        ``x`` and ``y``, and any of ``lengths`` and ``ids``.
+        ``x`` and ``y``, and any of ``lengths``, ``ids`` and ``groups``.
     test : mapping or None
         The same, of a separate test set.
     """
@@ -77,7 +77,7 @@ def _converted(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     where = f"{WHERE}: {name}"
     labels = label_array(f"{WHERE}: {name[:-1]}y", part["y"])
     arrays = sample_arrays(where, part["x"])
-    others = {key: part[key] for key in ("lengths", "ids") if part.get(key) is not None}
+    others = {key: part[key] for key in ("lengths", "ids", "groups") if part.get(key) is not None}
     if "lengths" in arrays and "lengths" in others:
         raise InputError(f"{where}: series of unequal length have their own lengths; leave out the lengths given.")
     return {**arrays, **others, "y": labels}
@@ -86,10 +86,11 @@ def _converted(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
 def _source_of_frame(request: SourceRequest, train: Mapping[str, Any], test: Mapping[str, Any] | None) -> Source:
     """Return the rows of a data frame as those of a table file; columns of a categorical type hold categories."""
     for part in (train, test or {}):
-        for key in ("lengths", "ids"):
+        for key in ("lengths", "ids", "groups"):
             if part.get(key) is not None:
                 raise InputError(
-                    f"{WHERE}: {key} with a data frame: name the column instead (data.id_column, data.sequence_column)."
+                    f"{WHERE}: {key} with a data frame: name the column instead (data.id_column, data.group_column, "
+                    "data.sequence_column)."
                 )
     data, findings = request.data, Findings()
     label = unused_name(train["x"], "y")

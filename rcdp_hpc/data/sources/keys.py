@@ -79,6 +79,31 @@ def assign(
     return assigned
 
 
+def group_roles(where: str, name: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the array of groups and, if there is one, that of a separate test set, by their roles.
+
+    Parameters
+    ----------
+    where : str
+        The file, for messages.
+    name : str
+        ``data.group_name``; empty: no groups are read.
+    names : iterable of str
+        Names of the arrays.
+
+    Raises
+    ------
+    InputError
+        If there is no array of this name.
+    """
+    if not name:
+        return {}
+    found = list(names)
+    if name not in found:
+        raise InputError(f"{where}: no array {name!r} (data.group_name); found {', '.join(found) or 'no array'}.")
+    return {"groups": name, **({"groups_test": f"{name}_test"} if f"{name}_test" in found else {})}
+
+
 def missing_key(where: str, role: str, shapes: Mapping[str, str], hint: str = "") -> InputError:
     """Return the error for a missing array, with the names and shapes of the arrays in the file."""
     content = ", ".join(f"{name} {shape}".rstrip() for name, shape in shapes.items()) or "no array"

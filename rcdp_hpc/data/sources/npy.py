@@ -13,7 +13,7 @@ from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key, role_of
+from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, group_roles, missing_key, role_of
 from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
 from rcdp_hpc.data.sources.reader import FixedFilesReader
 from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
@@ -42,7 +42,7 @@ class NpyReader(FixedFilesReader):
         """
         folder, data, budget = request.path, request.data, request.budget
         findings = Findings()
-        roles = _roles(folder, findings)
+        roles = _roles(folder, data.group_name, findings)
         arrays = _arrays(folder, {role: folder / f"{name}.npy" for role, name in roles.items()}, budget)
         return source_of("npy", folder, arrays, data, findings)
 
@@ -68,13 +68,14 @@ def read_samples(request: SampleRequest) -> NewSamples:
     return samples_of(path, arrays, request.data, request.longest, findings, request.shape)
 
 
-def _roles(folder: Path, findings: Findings) -> dict[str, str]:
+def _roles(folder: Path, group_name: str, findings: Findings) -> dict[str, str]:
     if not folder.is_dir():
         raise InputError(
             f"data.path = {folder}: not a folder; data.source = 'npy' needs the folder of x.npy and y.npy."
         )
     names = sorted(file.name[:-4] for file in folder.iterdir() if file.suffix == ".npy" and file.name[:1] != ".")
-    roles = assign(str(folder), names, findings)
+    groups = group_roles(str(folder), group_name, names)
+    roles = assign(str(folder), names, findings, taken=groups.values()) | groups
     for role in ("x", "y"):
         if role not in roles:
             raise missing_key(str(folder), role, {f"{name}.npy": "" for name in names})

@@ -18,7 +18,7 @@ from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Samples, Source
 from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.keys import SAMPLES, assign, missing_key
+from rcdp_hpc.data.sources.keys import SAMPLES, assign, group_roles, missing_key
 from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
 from rcdp_hpc.data.sources.reader import SourceReader
 from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
@@ -56,7 +56,8 @@ class NpzReader(SourceReader):
         path, data, budget = request.path, request.data, request.budget
         findings = Findings()
         with _opened(path) as archive:
-            roles = assign(str(path), archive.names, findings)
+            groups = group_roles(str(path), data.group_name, archive.names)
+            roles = assign(str(path), archive.names, findings, taken=groups.values()) | groups
             for role in ("x", "y"):
                 if role not in roles:
                     raise missing_key(str(path), role, archive.shapes())

@@ -51,8 +51,9 @@ class SourceRequest:
         ----------
         **arrays : array_like
             ``x``, shape (N, *sample_shape), numbers; ``y``, shape (N,), labels (numbers or texts). Optional:
-            ``lengths``, shape (N,), the steps of each padded series; ``ids``, shape (N,), the name of each sample; for
-            a separate test set, ``x_test``, ``y_test``, ``lengths_test`` and ``ids_test``.
+            ``lengths``, shape (N,), the steps of each padded series; ``ids``, shape (N,), the name of each sample;
+            ``groups``, shape (N,), the patient, subject or site of each sample; for a separate test set, ``x_test``,
+            ``y_test``, ``lengths_test``, ``ids_test`` and ``groups_test``.
 
         Raises
         ------

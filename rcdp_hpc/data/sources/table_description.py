@@ -42,14 +42,15 @@ def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list
     InputError
         If the table cannot be read, or no column looks like labels.
     """
-    expected = {data.label_column, data.sequence_column, data.time_column, data.id_column, *data.category_columns}
+    expected = {data.label_column, data.sequence_column, data.time_column, data.group_column, data.id_column}
+    expected |= {*data.category_columns}
     # The reader reports its assumptions later.
     files = open_files(path, data, [*filter(None, expected)], Findings())
     index = set(files[0].index_columns)
     columns = [column for column in examine(files) if column.name not in {*data.drop_columns, *index}]
     if not columns or not columns[0].rows:
         raise InputError(f"{path}: holds no row.")
-    roles = {data.sequence_column, data.time_column, data.id_column}
+    roles = {data.sequence_column, data.time_column, data.group_column, data.id_column}
     label, why = _label(path, [column for column in columns if column.name not in roles], files[0].names, data)
     settings: dict[str, Any] = {"label_column": label.name}
     sentences = [f"label_column = {label.name!r}: {why}"]

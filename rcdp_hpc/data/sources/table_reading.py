@@ -84,6 +84,7 @@ class Table:
         self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
         self.labels = LabelCollector(f"{path}, column {data.label_column}")
         self.sequences = TextCodes()
+        self.groups = TextCodes()
         self.ids = TextCodes()
         self._times: list[NDArray[Any]] = []
         self._budget = budget
@@ -192,8 +193,9 @@ class Table:
     def _refuse_rows(self, rows: int, letters: int = 0) -> None:
         """Raise an `InputError` if labels, indices and names of all rows need more memory than their share."""
         # For each column of texts: the number of a row's text, its entry in a list, and its place in the order.
-        texts = sum(bool(name) for name in (self.data.sequence_column, self.data.time_column, self.id_name))
-        letters += self.sequences.letters + self.ids.letters
+        data = self.data
+        texts = sum(bool(name) for name in (data.sequence_column, data.time_column, data.group_column, self.id_name))
+        letters += self.sequences.letters + self.groups.letters + self.ids.letters
         # Labelled rows become rows of the shards; the rows of a sequence become one row.
         row_bytes = SHARD_ROW_BYTES if self._labelled and not self.data.sequence_column else 0
         self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + row_bytes + 32 * texts, letters)
@@ -239,6 +241,8 @@ class Table:
             self.labels.add((column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).to_pylist())
         if data.sequence_column:
             self.sequences.add(columns[data.sequence_column])
+        if data.group_column and self._labelled:
+            self.groups.add(columns[data.group_column])
         if data.time_column:
             self._times.append(self._ordering(columns[data.time_column], decimal))
         if self.id_name:

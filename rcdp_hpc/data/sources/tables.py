@@ -16,6 +16,7 @@ from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Samples, Sourc
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.folders import first_nested_file, holds_file
 from rcdp_hpc.data.sources.gaps import leave_out_rows
+from rcdp_hpc.data.sources.group_names import GroupNames, refuse_missing_groups
 from rcdp_hpc.data.sources.labels import MISSING, Labels, encode_labels, refuse_missing
 from rcdp_hpc.data.sources.reader import SourceReader
 from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
@@ -178,6 +179,8 @@ class _Rows:
     x : Samples, shape (N, features)
     labels : Labels
         Labels of the rows.
+    groups : GroupNames or None
+        Patient, subject or site of each row.
     sequences : ndarray of int64, shape (N,), or None
         Number of each row's sequence.
     places : ndarray of int64, shape (N,)
@@ -194,6 +197,7 @@ class _Rows:
     features: list[str]
     x: Samples
     labels: Labels
+    groups: GroupNames | None
     sequences: NDArray[np.int64] | None
     places: NDArray[np.int64]
     row_names: str
@@ -208,7 +212,7 @@ class _Rows:
     def part(self, y: NDArray[np.int64], longest: int, classes: list[str]) -> Part:
         """Return the samples: one for each row, or one for each sequence, in the order in which sequences begin."""
         if self.sequences is None:
-            return Part(self.x, y, ids=self.ids)
+            return Part(self.x, y, ids=self.ids, groups=self.groups)
         _, first, sequence = np.unique(self.sequences, return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
         rank[np.argsort(first)] = np.arange(len(first))
@@ -218,6 +222,7 @@ class _Rows:
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         texts = list(self.table.sequences.codes)
         label = y[order[starts]]
+        self._refuse_mixed_groups(order[starts][sequence], sequence, texts)
         mixed = np.flatnonzero(y != label[sequence])
         if len(mixed):
             row = int(mixed[0])
@@ -226,7 +231,22 @@ class _Rows:
                 f"{classes[label[sequence[row]]]} and of class {classes[y[row]]}; a sequence has one class."
             )
         ids = [texts[self.sequences[row]] for row in np.sort(first)]
-        return Part(RaggedRows(self.x, starts, lengths, longest, order), label, lengths, ids)
+        groups = None if self.groups is None else self.groups.select(order[starts])
+        return Part(RaggedRows(self.x, starts, lengths, longest, order), label, lengths, ids, groups)
+
+    def _refuse_mixed_groups(self, first: NDArray[np.int64], sequence: NDArray[np.int64], texts: list[str]) -> None:
+        """Raise an `InputError` if a row has another group than the first row of its sequence."""
+        if self.groups is None or self.sequences is None:
+            return
+        codes, names = self.groups.codes, self.groups.names
+        mixed = np.flatnonzero(codes != codes[first])
+        if len(mixed):
+            row = int(mixed[0])
+            raise InputError(
+                f"{self.table.path}: sequence {texts[self.sequences[row]]} has rows of group "
+                f"{names[codes[first[row]]]} and of group {names[codes[row]]} (data.group_column); a sequence has one "
+                "group."
+            )
 
 
 def _read(table: Table) -> _Rows:
@@ -249,6 +269,7 @@ def _read(table: Table) -> _Rows:
         features=features,
         x=select(x, rows, columns, fills),
         labels=labels.select(places),
+        groups=_groups(table, places),
         sequences=None if sequences is None else sequences[places],
         places=places,
         row_names=row_names or ("" if table.data.id_column else table.id_name),
@@ -300,6 +321,24 @@ def _complete_rows(
     return np.flatnonzero(~excluded), fills
 
 
+def _groups(table: Table, places: NDArray[np.int64]) -> GroupNames | None:
+    """Return the groups of the rows that are used; None without groups.
+
+    Raises
+    ------
+    InputError
+        If a row has none.
+    """
+    if not len(codes := table.groups.finish()):
+        return None
+    names, column = list(table.groups.codes), table.data.group_column
+    used = codes[places]
+    refuse_missing_groups(
+        names, used, lambda row: f"{table.path}: {table.place_of(int(places[row]))}, column {column!r}"
+    )
+    return GroupNames(names, used)
+
+
 def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None, str]:
     """Return the names of all rows, and the header for them."""
     if table.data.sequence_column:
@@ -315,6 +354,7 @@ def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None
 def _count_extra(table: Table, columns: Columns, findings: Findings) -> None:
     data = table.data
     used = {*columns.features, data.label_column, data.sequence_column, data.time_column, table.id_name}
+    used |= {data.group_column}
     used |= {data.id_column, columns.row_names, *data.drop_columns}
     extra = [name for name in table.names if name not in used]
     what = "columns that training does not have or left out"
