@@ -151,9 +151,7 @@ class SearchSection(Section):
         description="how a candidate is evaluated",
     )
     function: str = Field("", description="your fitness as module:function (docs/search.md)")
-    folds: int = Field(
-        1, ge=1, le=100, description="cross-validation folds in the fitness, each balanced separately; 1 is none"
-    )
+    folds: int = Field(1, ge=1, le=100, description="cross-validation folds in the fitness; 1 is none")
     halving: int = Field(
         1,
         ge=1,

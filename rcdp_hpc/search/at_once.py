@@ -24,6 +24,7 @@ from rcdp_hpc.reservoir.stacked import STACKED_ROWS
 from rcdp_hpc.runtime.device import total_gpu_memory
 from rcdp_hpc.search.evaluation.batched_left_out import LEVERAGE_ROWS
 from rcdp_hpc.search.evaluation.batched_ridge import ROWS_AT_ONCE
+from rcdp_hpc.search.evaluation.inner_folds import uses_one_pass
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
 from rcdp_hpc.search.space import STATE_SET, with_values
 from rcdp_hpc.search.state_sets import STATE_SETS
@@ -114,11 +115,14 @@ def batch_bytes(
     running = block * (length * size + nodes * (size + 2 * 4) + width * size)
     left_out = uses_left_out(config, rows, width)
     small = min(rows, width) if left_out else width
-    solution = 8 * 5 * small**2 + 8 * ROWS_AT_ONCE * (width + classes)
+    # Every fold has sums of its own, which are overwritten by their solution.
+    matrices = 5 if left_out or not uses_one_pass(config) else 5 + config.search.folds
+    solution = 8 * matrices * small**2 + 8 * ROWS_AT_ONCE * (width + classes)
     if left_out:
-        solution += 8 * (rows * (3 * width + 6 * classes) + min(rows, LEVERAGE_ROWS) * width)
+        copies = 4 if config.search.folds > 1 else 3
+        solution += 8 * (rows * (copies * width + 6 * classes) + min(rows, LEVERAGE_ROWS) * width)
     gathered = rows if left_out or config.search.folds > 1 else validation_rows
-    states = 2 * gathered * width * size + 4 * gathered * width
+    states = (3 if uses_one_pass(config) else 2) * gathered * width * size + 4 * gathered * width
     weights = nodes * length * size
     each = max(3 * 8 * nodes**2, weights + max(running + states, states + solution))
     return each, 16 * nodes**2 + 4 * rows * (steps * inputs + classes)

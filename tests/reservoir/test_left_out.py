@@ -194,3 +194,21 @@ def test_torch_refuses_what_lapack_refuses(monkeypatch: pytest.MonkeyPatch) -> N
     rows = module._Rows.of(x, labels, CLASSES, None, None, cpu)
     with pytest.raises(ValueError, match="infs or NaNs"):
         rows.library.eigh(torch.full((2, 2), torch.nan))
+
+
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+@pytest.mark.parametrize("shape", [(90, 8), (40, 15), (30, 70)])
+def test_scores_of_folds_are_those_of_fits_without_each_fold(
+    shape: tuple[int, int], device: torch.device | None
+) -> None:
+    x, labels, weights = draw(*shape)
+    folds = np.random.default_rng(1).permutation(len(x)) % 4
+    found = left_out(x, labels, CLASSES, PENALTIES, weights, device=device, folds=folds)
+    exact, y = x.astype(np.float64), np.eye(CLASSES)[labels]
+    scale = np.sqrt(np.average(np.square(exact - np.average(exact, axis=0, weights=weights)), axis=0, weights=weights))
+    for fold in range(4):
+        kept = folds != fold
+        shrink = found.penalty * weights.sum() * 3 / 4
+        coefficients, intercept = by_augmented_fit(exact[kept], y[kept], weights[kept], scale, shrink)
+        np.testing.assert_allclose(found.fold_scores[~kept], exact[~kept] @ coefficients + intercept, atol=1e-8)
+    assert left_out(x, labels, CLASSES, PENALTIES, weights, device=device).fold_scores is None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.inner_folds import parent_folds
 from rcdp_hpc.search.evaluation.rows import FitnessData
 
 
@@ -61,6 +63,26 @@ def small_data() -> FitnessData:
     ramp = np.linspace(-1, 1, 6)[None, :, None] * (y[:, None, None] - 1.5)
     x = (ramp + generator.normal(0, 0.4, (400, 6, 5))).astype(np.float32)
     return FitnessData(x[:300], y[:300], x[300:], y[300:], 4)
+
+
+def one_pass_data(config: Config) -> FitnessData:
+    """Return uneven rows with synthetic rows between rows of a class, and the folds of the rows they derive from."""
+    data, generator = small_data(), np.random.default_rng(7)
+    kept = np.flatnonzero((data.y_train != 2) | (np.arange(300) % 3 == 0))
+    x, y = data.x_train[kept], data.y_train[kept]
+    first = generator.choice(np.flatnonzero(y == 2), 50)
+    second = generator.choice(np.flatnonzero(y == 2), 50)
+    step = generator.random((50, 1, 1), dtype=np.float32)
+    order = generator.permutation(len(y) + 50)
+    rows = SimpleNamespace(
+        y=np.concatenate([y, y[first]])[order],
+        synthetic=np.repeat([False, True], [len(y), 50])[order],
+        source_index=np.concatenate([np.arange(len(y)), first])[order],
+        neighbour_index=np.concatenate([np.full(len(y), -1), second])[order],
+    )
+    samples = np.concatenate([x, x[first] + step * (x[second] - x[first])])[order]
+    folds = parent_folds(rows, "abcd", config)
+    return FitnessData(samples, rows.y, data.x_val, data.y_val, 4, synthetic=rows.synthetic, parent_folds=folds)
 
 
 class Interrupted(ReservoirFitness):

@@ -165,15 +165,22 @@ class Shards:
         x, y, lengths = uneven()
         part = slice(start, stop)
         synthetic = np.arange(100)[part] % 10 == 9
-        return SimpleNamespace(x=x[part], y=y[part], synthetic=synthetic, length=lengths[part].astype(np.int32))
+        sources = np.arange(100)[part] - 9 * synthetic
+        neighbours = np.where(synthetic, sources + 1, -1)
+        return SimpleNamespace(
+            x=x[part], y=y[part], synthetic=synthetic, length=lengths[part].astype(np.int32), source_index=sources,
+            neighbour_index=neighbours,
+        )  # fmt: skip
 
 
-def test_rows_and_folds_have_their_lengths():
-    found = fitness_rows(Shards(), small_config(folds=3), SingleProcess())
+@pytest.mark.parametrize("folds", [2, 3])
+def test_rows_and_folds_have_their_lengths(folds):
+    found = fitness_rows(Shards(), small_config(folds=folds), SingleProcess())
+    assert len(found.folds) == (2 if folds == 2 else 0)
     assert (found.lengths_train == uneven()[2]).all()
     assert found.lengths_val.dtype == np.int64
     for fold in found.folds:
         assert len(fold.lengths_train) == len(fold.x_train)
         assert len(fold.lengths_val) == len(fold.x_val)
-    fitted = ReservoirFitness(small_config(folds=3), found)(VALUES)
+    fitted = ReservoirFitness(small_config(folds=folds), found)(VALUES)
     assert fitted.reason is None

@@ -16,9 +16,22 @@ from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation.batched_data import DeviceRows
 from rcdp_hpc.search.evaluation.batched_left_out import BatchedRows
-from rcdp_hpc.search.evaluation.batched_ridge import BatchedReadouts, BatchedSums, best_scores, errors_and_accuracies
+from rcdp_hpc.search.evaluation.batched_ridge import (
+    BatchedReadouts,
+    BatchedSums,
+    FoldReadouts,
+    best_scores,
+    errors_and_accuracies,
+)
+from rcdp_hpc.search.evaluation.one_pass import left_out_fold_scores
 from rcdp_hpc.search.evaluation.rank_group import attempt, row_blocks
-from rcdp_hpc.search.evaluation.ridge import ErrorAccuracy, evaluate_left_out, penalty_of_folds, uses_left_out
+from rcdp_hpc.search.evaluation.ridge import (
+    ErrorAccuracy,
+    error_and_accuracy,
+    evaluate_left_out,
+    penalty_of_folds,
+    uses_left_out,
+)
 from rcdp_hpc.search.evaluation.rows import FitnessData
 
 FAILED: ErrorAccuracy = (math.nan, math.nan)
@@ -46,6 +59,8 @@ class BatchEvaluator:
         data = rows.data
         if data.folds:
             return self._on_folds(stack, rows)
+        if data.parent_folds is not None:
+            return self._one_pass(stack, rows)
         count = len(data.originals.y) + len(data.y_val)
         if not uses_left_out(self.config, count, self.like.width):
             return self._on_validation(stack, rows)
@@ -77,6 +92,39 @@ class BatchEvaluator:
         targets = rows.targets("val", labels)
         scores = best_scores(BatchedReadouts(sums), states, targets, rows.weights("val", labels), penalties)
         return errors_and_accuracies(scores, targets)
+
+    def _one_pass(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
+        """Return the results on the held-out rows of all folds; see `rcdp_hpc.search.evaluation.one_pass`."""
+        data = rows.data
+        originals, penalties = data.originals, self.config.readout.ridge_penalties
+        targets = rows.targets("originals", originals.y)
+        if not uses_left_out(self.config, len(originals.y), self.like.width):
+            states = _gathered(stack, rows.sequences("train", data.x_train))
+            return errors_and_accuracies(self._fold_scores(stack, states, targets, rows), targets)
+        states = _gathered(stack, rows.sequences("originals", originals.x))
+        if self._lapack:
+            found = [attempt(partial(left_out_fold_scores, self.config, one, data))[0] for one in states]
+            results = [FAILED if one is None else error_and_accuracy(one, originals.y) for one in found]
+            return torch.tensor(results, dtype=torch.float64).T
+        problem = BatchedRows(states, targets, rows.stand_in_weights(originals.y, data.y_train))
+        return errors_and_accuracies(problem.fold_scores(problem.left_out(penalties)[0], rows.fold_places), targets)
+
+    def _fold_scores(self, stack: StackedReservoirs, states: Tensor, targets: Tensor, rows: DeviceRows) -> Tensor:
+        """Return the scores of the original rows by readouts without their folds; `states`: of all training rows."""
+        data, weights = rows.data, rows.pass_weights()
+        roots = None if weights is None else weights.sqrt()
+        all_targets = rows.targets("train", data.y_train)
+        folds = [self._sums(stack, data) for _ in rows.fold_places]
+        for pair, places in rows.pairs:
+            sums = self._sums(stack, data)
+            own = None if roots is None else roots[places]
+            sums.add(states.index_select(1, places), all_targets[places], own)
+            for fold, training in enumerate(folds):
+                if fold not in pair:
+                    training.total += sums.total
+        readouts = FoldReadouts([BatchedReadouts(sums) for sums in folds], rows.fold_places)
+        held_out, in_error = states.index_select(1, rows.original_places), rows.weights("originals", data.originals.y)
+        return best_scores(readouts, held_out, targets, in_error, self.config.readout.ridge_penalties)
 
     def _on_folds(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
         data = rows.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.reservoir.fold_residuals import rows_of_folds
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.stacked import sequences
 from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.search.evaluation.one_pass import parents, pass_weights
 from rcdp_hpc.search.evaluation.ridge import row_weights
 from rcdp_hpc.search.evaluation.rows import FitnessData
 from rcdp_hpc.training.solve.ridge_fit import replacement_weights, weights_of
@@ -77,6 +80,32 @@ class DeviceRows:
             return rows
 
         return self._needed(f"places of {name}", lambda: torch.from_numpy(made()).to(self.like.device))
+
+    @cached_property
+    def fold_places(self) -> list[Tensor]:
+        """Indices of the original rows of each fold, of rows whose folds are evaluated from one pass."""
+        return list(rows_of_folds(self.data.original_folds, self.like.device))
+
+    @cached_property
+    def original_places(self) -> Tensor:
+        """Indices of the original rows among the training rows."""
+        synthetic = self.data.synthetic
+        real = np.ones(len(self.data.y_train), dtype=bool) if synthetic is None else ~synthetic
+        return torch.from_numpy(np.flatnonzero(real)).to(self.like.device)
+
+    @cached_property
+    def pairs(self) -> list[tuple[set[int], Tensor]]:
+        """The folds of the original rows that training rows derive from, each pair with the indices of its rows."""
+        folds, which = np.unique(np.sort(parents(self.data), axis=1), axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        return [
+            (set(pair), torch.from_numpy(np.flatnonzero(which == number)).to(self.like.device))
+            for number, pair in enumerate(folds.tolist())
+        ]
+
+    def pass_weights(self) -> Tensor | None:
+        """Return `rcdp_hpc.search.evaluation.one_pass.pass_weights` on the device."""
+        return self._optional("weights of a pass", lambda: pass_weights(self.config, self.data))
 
     def _moved(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.float64)).to(self.like.device)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rcdp_hpc.reservoir.fold_residuals import fold_residuals, solved
 from rcdp_hpc.reservoir.left_out import LEAST_FREEDOM, LEAST_VARIATION
 from rcdp_hpc.search.evaluation.batched_cholesky import inverse_factors, squared_lengths
 from rcdp_hpc.search.evaluation.batched_ridge import scaled_errors
@@ -84,6 +85,36 @@ class BatchedRows:
             residuals = self.centred - torch.bmm(self.x, solution)
         freedom = freedom.clamp_min(LEAST_FREEDOM) * self.weights.sqrt()
         return self.targets - residuals / freedom[:, :, None]
+
+    def fold_scores(self, penalties: Tensor, folds: Sequence[Tensor]) -> Tensor:
+        """Return the scores of every row by the readout fitted without its fold, shape (candidates, rows, classes).
+
+        Parameters
+        ----------
+        penalties : torch.Tensor, shape (candidates,), float64
+        folds : sequence of torch.Tensor
+            Indices of the rows of each fold.
+        """
+        shrunk = penalties * (1 - 1 / len(folds))
+        inverse = self._inverse_factors(shrunk)
+        solution = torch.bmm(inverse.mT, torch.bmm(inverse, self.right))
+        roots = self.weights.sqrt()
+        if self.dual:
+            left = self._dual_residuals(inverse, (shrunk * self.total)[:, None, None], solution, folds)
+        else:
+            rotated, residuals = torch.bmm(self.x, inverse.mT), self.centred - torch.bmm(self.x, solution)
+            left = fold_residuals(rotated, torch.ones_like(rotated[:, 0]), roots, self.total, residuals, folds)
+        return self.targets - left / roots[:, None]
+
+    def _dual_residuals(self, inverse: Tensor, shrinkage: Tensor, solution: Tensor, folds: Sequence[Tensor]) -> Tensor:
+        """Return the residuals of every fold; I - H is lambda · P without the projection of the intercept."""
+        left = torch.empty_like(solution)
+        roots = self.weights.sqrt()
+        for rows in folds:
+            columns, own = inverse[:, :, rows], roots[rows]
+            freedom = shrinkage * torch.bmm(columns.mT, columns) - torch.outer(own, own) / self.total
+            left[:, rows] = solved(freedom, shrinkage * solution[:, rows])
+        return left
 
     def left_out(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Return penalty and left-out scores of each candidate, as `rcdp_hpc.reservoir.left_out.left_out`.

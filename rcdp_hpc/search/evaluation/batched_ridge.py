@@ -110,6 +110,32 @@ class BatchedReadouts:
         return torch.baddbmm(intercepts[:, None].float(), states.float(), weights.float())
 
 
+class FoldReadouts(BatchedReadouts):
+    """The readouts of all folds, each of which scores the rows that it is not fitted to.
+
+    Parameters
+    ----------
+    readouts : sequence of BatchedReadouts
+        For each fold, fitted without it.
+    places : sequence of torch.Tensor
+        Indices of the rows of each fold among all rows.
+    """
+
+    def __init__(self, readouts: Sequence[BatchedReadouts], places: Sequence[Tensor]) -> None:
+        self._folds = list(zip(readouts, places, strict=True))
+        rows = sum(len(place) for place in places)
+        self.shares = readouts[0].shares.new_empty(len(readouts[0].shares), rows, readouts[0].shares.shape[1])
+        for fold, place in self._folds:
+            self.shares[:, place] = fold.shares[:, None]
+
+    def scores(self, penalties: Tensor, states: Tensor) -> Tensor:
+        """Return the scores of all rows; see `BatchedReadouts.scores`."""
+        found = states.new_empty(self.shares.shape, dtype=torch.float32)
+        for fold, place in self._folds:
+            found[:, place] = fold.scores(penalties, states.index_select(1, place))
+        return found
+
+
 def scaled_errors(scores: Tensor, targets: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
     """Return the squared error after the best common scaling of each candidate's scores, shape (candidates,), float64.
 
@@ -119,10 +145,10 @@ def scaled_errors(scores: Tensor, targets: Tensor, shares: Tensor, weights: Tens
     ----------
     scores : torch.Tensor, shape (candidates, rows, outputs)
     targets : torch.Tensor, shape (rows, outputs), float64
-    shares : torch.Tensor, shape (candidates, outputs), float64
+    shares : torch.Tensor, shape (candidates, outputs) or (candidates, rows, outputs), float64
     weights : torch.Tensor, shape (rows,), float64, optional
     """
-    shares = shares[:, None]
+    shares = shares if shares.ndim == 3 else shares[:, None]
     d, t = scores.double() - shares, targets - shares
     if weights is not None:
         roots = weights.sqrt()[:, None]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +23,18 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
+from rcdp_hpc.search.evaluation.fold_evaluator import FoldEvaluator
 from rcdp_hpc.search.evaluation.limits import Clock, estimated_bytes, refuse_too_large, time_limit
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.search.evaluation.radii_ahead import RadiiAhead
 from rcdp_hpc.search.evaluation.rank_group import (
     add_in_turn,
+    on_leading_rank,
     partition,
     row_blocks,
     run_on_group,
     run_on_leader,
+    run_undivided,
     stack_rows,
 )
 from rcdp_hpc.search.evaluation.ridge import (
@@ -40,10 +42,8 @@ from rcdp_hpc.search.evaluation.ridge import (
     add_rows,
     empty_sums,
     error_and_accuracy,
-    evaluate_fold,
     evaluate_left_out,
     evaluate_on_validation,
-    penalty_of_folds,
     row_weights,
     uses_left_out,
 )
@@ -53,7 +53,6 @@ from rcdp_hpc.search.space import Values, with_values
 
 PARTS: tuple[Part, Part] = ("train", "val")
 Source = Reservoir | IdentitySource
-T = TypeVar("T")
 # Most processes that compute radii ahead: the rest of a candidate usually takes longer than its radius.
 MOST_AHEAD = 2
 
@@ -193,70 +192,30 @@ class ReservoirFitness(Fitness):
 
     def _evaluate(self, settings: Config, source: Source, clock: Clock) -> ErrorAccuracy:
         data = self.rows
-        if data.folds:
-            return self._on_folds(settings, source, data, clock)
+        if data.folds or data.parent_folds is not None:
+            return self._fold_evaluator(settings, source, clock).result(data)
         if settings.search.evaluation == "train":
             train_states = self._gathered(source, *data.samples("train"), True, clock)
             val_states = self._gathered(source, *data.samples("val"), False, clock)
-            return self._on_leader(lambda: self._train(settings, source, train_states, val_states, data, clock))
+            return run_undivided(
+                self.group, lambda: self._train(settings, source, train_states, val_states, data, clock)
+            )
         count = len(data.originals.y) + len(data.y_val)
         if uses_left_out(settings, count, source.width):
             rows = data.left_out_rows
             states = self._gathered(source, rows.x, rows.lengths, True, clock)
-            return self._on_leader(lambda: evaluate_left_out(settings, _on_leading_rank(states), data))
+            return run_undivided(self.group, lambda: evaluate_left_out(settings, on_leading_rank(states), data))
         return self._on_validation_rows(settings, source, data, clock)
 
-    def _on_folds(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
-        """Evaluate on the held-out rows of each fold; the states of original rows are computed once for all folds."""
-        originals = data.originals
-        original_states = self._gathered(source, originals.x, originals.lengths, True, clock)
-        noiseless_states = original_states
-        if settings.reservoir.noise:
-            noiseless_states = self._gathered(source, originals.x, originals.lengths, False, clock)
-        penalty: float | None = None
-        if settings.search.evaluation == "ridge":
-            penalty = self._on_leader(lambda: penalty_of_folds(settings, _on_leading_rank(original_states), data))
-        results = []
-        for fold in data.folds:
-            train_states = self._states_of_fold(source, fold, "train", original_states, clock)
-            val_states = self._states_of_fold(source, fold, "val", noiseless_states, clock)
-            work = partial(self._on_fold, settings, source, penalty, train_states, val_states, fold, clock)
-            results.append(self._on_leader(work))
-        return mean_over_folds(results, data.folds)
-
-    def _on_fold(
-        self,
-        settings: Config,
-        source: Source,
-        penalty: float | None,
-        train_states: torch.Tensor | None,
-        val_states: torch.Tensor | None,
-        fold: FitnessData,
-        clock: Clock,
-    ) -> ErrorAccuracy:
-        clock.check()
-        if settings.search.evaluation == "train":
-            return self._train(settings, source, train_states, val_states, fold, clock)
-        return evaluate_fold(settings, penalty, _on_leading_rank(train_states), _on_leading_rank(val_states), fold)
-
-    def _states_of_fold(
-        self, source: Source, fold: FitnessData, part: Part, originals: torch.Tensor | None, clock: Clock
-    ) -> torch.Tensor | None:
-        """Return the states of a part of a fold, on the leading rank; `originals` are those of the original rows."""
-        origins = fold.origin_train if part == "train" else fold.origin_val
-        x, lengths = fold.samples(part)
-        if origins is None:
-            return self._gathered(source, x, lengths, part == "train", clock)
-        is_synthetic = origins < 0
-        synthetic = None
-        if is_synthetic.any():
-            steps = None if lengths is None else lengths[is_synthetic]
-            synthetic = self._gathered(source, x[is_synthetic], steps, True, clock)
-        return assembled_states(origins, originals, synthetic) if originals is not None else None
-
-    def _on_leader(self, work: Callable[[], T]) -> T:
-        """Run work that the group does not divide on its leading rank."""
-        return run_on_leader(self.group, work) if self.group.size > 1 else work()
+    def _fold_evaluator(self, settings: Config, source: Source, clock: Clock) -> FoldEvaluator:
+        return FoldEvaluator(
+            settings,
+            source.width,
+            lambda x, lengths, noisy: self._gathered(source, x, lengths, noisy, clock),
+            self.group,
+            lambda train, val, fold: self._train(settings, source, train, val, fold, clock),
+            clock.check,
+        )
 
     def _on_validation_rows(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
         if self.group.size == 1:
@@ -308,7 +267,7 @@ class ReservoirFitness(Fitness):
         add_in_turn(group, sums, add)
         train_states.clear()
         val_states = self._gathered(source, *data.samples("val"), False, clock)
-        return run_on_leader(group, lambda: evaluate_on_validation(settings, sums, _on_leading_rank(val_states), data))
+        return run_on_leader(group, lambda: evaluate_on_validation(settings, sums, on_leading_rank(val_states), data))
 
     def _train(
         self,
@@ -322,10 +281,10 @@ class ReservoirFitness(Fitness):
         from rcdp_hpc.training.solve.short_training import fit_readout
 
         scores = fit_readout(
-            _on_leading_rank(train_states),
+            on_leading_rank(train_states),
             source.feature_shape,
             torch.tensor(data.y_train, dtype=torch.int64),
-            _on_leading_rank(val_states),
+            on_leading_rank(val_states),
             config=settings,
             classes=data.classes,
             epochs=self.config.search.epochs,
@@ -380,36 +339,6 @@ class ReservoirFitness(Fitness):
         self._divided += (time.perf_counter() - started) * self.group.size
 
 
-def mean_over_folds(results: list[ErrorAccuracy], folds: tuple[FitnessData, ...]) -> ErrorAccuracy:
-    """Return the error and the accuracy on all held-out rows, from those of each fold."""
-    rows = np.array([len(fold.y_val) for fold in folds], dtype=np.float64)
-    error, accuracy = (rows / rows.sum()) @ np.array(results)
-    return float(error), float(accuracy)
-
-
-def assembled_states(
-    origins: NDArray[np.int64], originals: torch.Tensor, synthetic: torch.Tensor | None
-) -> torch.Tensor:
-    """Return the states of a part of a fold, shape (rows, width).
-
-    Parameters
-    ----------
-    origins : ndarray, shape (rows,), int64
-        Index of each row among the original rows; -1 for a synthetic row.
-    originals : torch.Tensor, shape (original rows, width)
-        States of all original rows.
-    synthetic : torch.Tensor, shape (synthetic rows, width), or None
-        States of the synthetic rows, in order; None if there are none.
-    """
-    device = originals.device
-    states = torch.empty((len(origins), originals.shape[1]), dtype=originals.dtype, device=device)
-    is_original = torch.from_numpy(origins >= 0).to(device)
-    states[is_original] = originals[torch.from_numpy(origins[origins >= 0]).to(device)]
-    if synthetic is not None:
-        states[~is_original] = synthetic
-    return states
-
-
 def _radii_ahead(config: Config, idle_cores: int) -> RadiiAhead | None:
     """Return what computes radii ahead; None without idle cores, or if candidates need none that are expensive."""
     reservoir = config.reservoir
@@ -426,10 +355,3 @@ def states_device(config: Config) -> str:
     from rcdp_hpc.runtime.device import device
 
     return str(device(config.search.device, "search.device"))
-
-
-def _on_leading_rank(states: torch.Tensor | None) -> torch.Tensor:
-    """Return states that only the leading rank has."""
-    if states is None:
-        raise AssertionError("only the leading rank has the states")
-    return states

@@ -1,22 +1,86 @@
-"""Cross-validation within the fitness: folds of real rows, each balanced separately."""
+"""Cross-validation within the fitness: folds of real rows.
+
+If the readout is ridge, all folds are evaluated from one pass over the training rows, synthetic rows included: a
+synthetic row counts in a training part that holds out neither of the two original rows it derives from. Otherwise only
+the real rows are used, and the training part of each fold is balanced separately.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.balancing.methods import balanced_rows
 from rcdp_hpc.data.rows import make_samples
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources.base import Part, Source
 from rcdp_hpc.data.split import fold_numbers
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.fold_sums import NO_FOLD
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.shards.reader import Rows
 
 Arrays = dict[str, NDArray[Any]]
+
+# With two folds, the rows between the two folds would never count.
+FEWEST_FOLDS = 3
+
+
+def uses_one_pass(config: Config) -> bool:
+    """Return whether all folds are evaluated from one pass over the training rows."""
+    return config.search.folds > 1 and not reason_for_separate_folds(config)
+
+
+def reason_for_separate_folds(config: Config) -> str:
+    """Return why the training part of each fold is balanced separately; "" if one pass is enough for all folds.
+
+    One pass needs a ridge readout, three folds or more, and synthetic rows that are computed from two original rows and
+    nothing else.
+    """
+    search, balancing = config.search, balancing_choice(config.data.balance)
+    if search.evaluation != "ridge":
+        return f"search.evaluation = '{search.evaluation}' has no sums that folds share"
+    if search.folds < FEWEST_FOLDS:
+        return "a synthetic row between rows of two folds would never count"
+    if balancing.rows == "values" or balancing.needs_categories or balancing.cleans:
+        return f"data.balance = '{config.data.balance}' computes synthetic rows from more than two original rows"
+    return ""
+
+
+def parent_folds(rows: Rows, classes: Sequence[str], config: Config) -> NDArray[np.int64]:
+    """Return the folds of the two original rows that each training row derives from, shape (rows, 2), int64.
+
+    Both are the fold of an original row itself. `NO_FOLD` stands for an original row that is not among these rows, and
+    so is never held out.
+
+    Parameters
+    ----------
+    rows : Rows
+        Training rows.
+    classes : sequence of str
+    config : Config
+        ``search.folds`` and ``run.seed`` are read.
+
+    Raises
+    ------
+    InputError
+        If there are fewer original rows than folds.
+    """
+    real = np.flatnonzero(~np.asarray(rows.synthetic, dtype=bool))
+    labels = np.asarray(rows.y, dtype=np.int64)[real]
+    numbers = fold_numbers(labels, classes, config.search.folds, config.run.seed, "search.folds")
+    samples = np.asarray(rows.source_index)[real]
+    order = np.argsort(samples)
+    neighbours = np.where(rows.synthetic, rows.neighbour_index, rows.source_index)
+    ends = np.stack([rows.source_index, neighbours], axis=1)
+    places = np.searchsorted(samples, ends, sorter=order).clip(max=len(samples) - 1)
+    return np.where(samples[order][places] == ends, numbers[order][places], NO_FOLD)
 
 
 def balanced_folds(

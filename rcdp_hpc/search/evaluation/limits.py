@@ -22,6 +22,8 @@ from rcdp_hpc.runtime.comm.gpus import ranks_of_same_gpu
 from rcdp_hpc.runtime.device import WORKSPACE, total_gpu_memory
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
+from rcdp_hpc.search.evaluation.inner_folds import uses_one_pass
+from rcdp_hpc.search.evaluation.one_pass import pass_bytes
 from rcdp_hpc.search.evaluation.ridge import uses_left_out
 from rcdp_hpc.training.checks import elm_bytes
 from rcdp_hpc.training.work import readout_bytes
@@ -105,7 +107,8 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     """Return an estimate of the memory of one candidate, without the rows, in bytes.
 
     It includes the matrices of the reservoir (for the states, sparse, and dense for the eigenvalues by LAPACK), one
-    block of states, and the largest of: the Gram sums, their copy for the solution and the states of validation rows;
+    block of states, and the largest of: the Gram sums (with folds, those of every fold), their copy for the solution
+    and the states of validation rows;
     for leave-one-out the states of all rows; with ``search.evaluation = "train"`` the states of all rows, and again in
     float64, or the sums of an extreme learning machine. Without a reservoir there are no matrices, and the states are
     the sequences.
@@ -131,7 +134,9 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         fit = rows * width * (4 + 8 + 8) + readout_bytes(config, width, shape[0], rows)
     else:
         fit = 3 * 8 * width * (width + classes)
-        if config.search.folds > 1:
+        if uses_one_pass(config):
+            fit += pass_bytes(width, classes, config.search.folds) + 2 * 4 * rows * width
+        elif config.search.folds > 1:
             fit += 2 * 4 * rows * width  # states of the original rows, and of one fold
         else:
             fit += 4 * min(rows, config.search.validation_rows) * width

@@ -52,6 +52,18 @@ def run_on_leader(group: Communicator, work: Callable[[], T]) -> T:
     return value  # type: ignore[no-any-return]
 
 
+def run_undivided(group: Communicator, work: Callable[[], T]) -> T:
+    """Run work that a group does not divide: on its leading rank, or directly if there are no others."""
+    return run_on_leader(group, work) if group.size > 1 else work()
+
+
+def on_leading_rank(value: T | None) -> T:
+    """Return what only rank 0 of the group has."""
+    if value is None:
+        raise AssertionError("only the leading rank has it")
+    return value
+
+
 def add_in_turn(group: Communicator, sums: GramSums, add: Callable[[GramSums], None]) -> None:
     """Pass the Gram sums from the last rank to rank 0; each rank adds its blocks.
 

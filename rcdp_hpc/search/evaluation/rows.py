@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,12 +16,19 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
-from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
+from rcdp_hpc.search.evaluation.inner_folds import (
+    balanced_folds,
+    parent_folds,
+    reason_for_separate_folds,
+    uses_one_pass,
+)
 
 if TYPE_CHECKING:
     from rcdp_hpc.data.shards.reader import Rows, ShardReader
     from rcdp_hpc.reservoir.reductions import FeatureShape
     from rcdp_hpc.search.evaluation.extracted import Extracted
+
+log = logging.getLogger(__name__)
 
 Part = Literal["train", "val"]
 
@@ -46,7 +54,8 @@ class FitnessData:
     classes : int
         Number of classes.
     folds : tuple of FitnessData
-        Folds of the cross-validation within the fitness, used instead of the rows themselves; empty without.
+        Folds of the cross-validation within the fitness, each balanced separately, used instead of the rows themselves;
+        empty without.
     lengths_train, lengths_val : ndarray, shape (rows,), int64, or None
         Number of steps of each padded sample; None if all have the same number.
     synthetic : ndarray of bool, shape (rows,), or None
@@ -59,6 +68,9 @@ class FitnessData:
         reservoir.
     digest : str
         Digest of the samples that the features are computed from; "" if the samples are the rows themselves.
+    parent_folds : ndarray, shape (rows, 2), int64, or None
+        If all folds are evaluated from one pass over the training rows: the folds of the two original rows that each
+        training row derives from (`rcdp_hpc.search.evaluation.inner_folds.parent_folds`).
     """
 
     x_train: NDArray[Any]
@@ -74,6 +86,15 @@ class FitnessData:
     origin_val: NDArray[np.int64] | None = None
     features: FeatureShape | None = None
     digest: str = ""
+    parent_folds: NDArray[np.int64] | None = None
+
+    @cached_property
+    def original_folds(self) -> NDArray[np.int64]:
+        """The fold of each original row, of rows with `parent_folds`."""
+        if self.parent_folds is None:
+            raise AssertionError("these rows have no folds from one pass")
+        folds = self.parent_folds[:, 0]
+        return folds if self.synthetic is None else folds[~self.synthetic]
 
     @cached_property
     def originals(self) -> Samples:
@@ -102,7 +123,7 @@ class FitnessData:
         """Bytes of all arrays, folds included."""
         arrays = (
             self.x_train, self.y_train, self.x_val, self.y_val, self.lengths_train, self.lengths_val, self.synthetic,
-            self.origin_train, self.origin_val,
+            self.origin_train, self.origin_val, self.parent_folds,
         )  # fmt: skip
         return sum(array.nbytes for array in arrays if array is not None) + sum(fold.nbytes for fold in self.folds)
 
@@ -133,7 +154,7 @@ class FitnessData:
         if self.digest:
             return self.digest
         digest = hashlib.sha256(str(self.classes).encode())
-        optional = (self.lengths_train, self.lengths_val, self.synthetic)
+        optional = (self.lengths_train, self.lengths_val, self.synthetic, self.parent_folds)
         present = [array for array in optional if array is not None]
         for array in (self.x_train, self.y_train, self.x_val, self.y_val, *present):
             digest.update(f"{array.shape}{array.dtype.str}".encode())
@@ -165,7 +186,11 @@ def fitness_rows(
         With read-only arrays that the ranks of a node share.
     """
     classes = len(shards.classes)
-    numbers = range(config.search.folds if config.search.folds > 1 else 0)
+    balanced_apart = config.search.folds > 1 and not uses_one_pass(config)
+    numbers = range(config.search.folds if balanced_apart else 0)
+    if balanced_apart and comm.is_root:
+        reason = reason_for_separate_folds(config)
+        log.info("search.folds = %d: each fold is balanced and solved separately: %s", config.search.folds, reason)
 
     def samples() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
@@ -174,6 +199,8 @@ def fitness_rows(
         arrays = _columns(train, "train") | _columns(val, "val") | {"synthetic": ~real}
         if config.search.folds == 1:
             return arrays
+        if not balanced_apart:
+            return arrays | {"parent_folds": parent_folds(train, shards.classes, config)}
         lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
         storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
         x, y = train.x[real], arrays["y_train"][real]
@@ -248,7 +275,7 @@ def _data(
     features: FeatureShape | None = None,
 ) -> FitnessData:
     x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
-    names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val")
+    names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val", "parent_folds")
     optional = {name: arrays.get(name + suffix) for name in names}
     digest = bytes(arrays["digest"]).decode() if "digest" in arrays else ""
     return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **optional, features=features, digest=digest)

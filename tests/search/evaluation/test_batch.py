@@ -9,7 +9,7 @@ import pytest
 import torch
 from recorded_step import reads_back
 from search.evaluation.test_inner_folds import folded
-from search.group_search import small_config, small_data
+from search.group_search import one_pass_data, small_config, small_data
 from search.outcome import outcome
 from search.ranks import Ranks
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -90,10 +90,11 @@ def test_with_states_that_overflow_only_that_candidate_fails():
 
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 @pytest.mark.parametrize("together", [False, True])
-def test_candidates_at_once_with_folds(selection, together):
+@pytest.mark.parametrize("rows", [folded, one_pass_data])
+def test_candidates_at_once_with_folds(selection, together, rows):
     config = batched(folds=3)
     config.readout.ridge_selection = selection
-    data = folded(config)
+    data = rows(config)
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
     evaluations = BatchedFitness(config, data, together=together).evaluate([*CANDIDATES, WITHOUT_CYCLE])
     assert [one.error for one in evaluations[:3]] == pytest.approx([one.error for one in alone], rel=1e-4)

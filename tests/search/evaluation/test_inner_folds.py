@@ -15,12 +15,13 @@ from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.split import _warn_once, fold_numbers
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import reservoir_matrices
+from rcdp_hpc.reservoir.fold_sums import NO_FOLD
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
+from rcdp_hpc.search.evaluation.inner_folds import balanced_folds, uses_one_pass
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
@@ -166,15 +167,57 @@ class Shards:
         numbers = np.arange(start, stop)
         x = np.random.default_rng(0).normal(size=(stop - start, 3)).astype(np.float32)
         y = (numbers % 4 == 0).astype(np.int32)
-        return SimpleNamespace(x=x, y=y, synthetic=numbers >= 32, length=None)
+        synthetic = numbers >= 32
+        # A row after the first 40 is the neighbour of row 39, and rows 32 and 33 are between the same rows.
+        neighbours = np.where(synthetic, np.maximum(2 * (numbers - 32), 1), -1)
+        neighbours[numbers == 39] = 99
+        sources = np.where(synthetic, 3 * (numbers - 32), numbers)
+        return SimpleNamespace(
+            x=x, y=y, synthetic=synthetic, length=None, source_index=sources, neighbour_index=neighbours
+        )
 
 
-def test_synthetic_rows_never_enter_the_folds():
-    data = fitness_rows(Shards(), small_config(folds=4), SingleProcess())
-    assert len(data.folds) == 4
-    assert sum(len(fold.y_val) for fold in data.folds) == 32
+def test_synthetic_rows_never_enter_folds_that_are_balanced_separately(caplog):
+    caplog.set_level("INFO")
+    for settings in ({"folds": 2}, {"folds": 4, "evaluation": "train"}):
+        data = fitness_rows(Shards(), small_config(**settings), SingleProcess())
+        assert len(data.folds) == settings["folds"]
+        assert sum(len(fold.y_val) for fold in data.folds) == 32
+        assert data.parent_folds is None
+        assert f"search.folds = {settings['folds']}: each fold is balanced and solved separately:" in caplog.text
     assert data.fingerprint() != fitness_rows(Shards(), small_config(folds=2), SingleProcess()).fingerprint()
     assert fitness_rows(Shards(), small_config(), SingleProcess()).folds == ()
+
+
+def test_rows_of_one_pass_have_the_folds_of_their_original_rows():
+    config = small_config(folds=4)
+    data = fitness_rows(Shards(), config, SingleProcess())
+    assert data.folds == ()
+    numbers = fold_numbers(data.y_train[:32], ("a", "b"), 4, config.run.seed)
+    assert (data.original_folds == numbers).all()
+    assert (data.parent_folds[:32] == numbers[:, None]).all()
+    assert data.parent_folds[33:39].tolist() == [[numbers[3 * i], numbers[2 * i]] for i in range(1, 7)]
+    assert data.parent_folds[39].tolist() == [numbers[21], NO_FOLD]
+    assert data.fingerprint() != fitness_rows(Shards(), small_config(folds=5), SingleProcess()).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("balance", "folds", "evaluation", "expected"),
+    [
+        ("smote", 3, "ridge", True),
+        ("random_over", 5, "ridge", True),
+        ("none", 5, "ridge", True),
+        ("adasyn", 5, "ridge", True),
+        ("smote", 2, "ridge", False),
+        ("smote", 5, "train", False),
+        ("smotenc", 5, "ridge", False),
+        ("my_module:Mine", 5, "ridge", False),
+    ],
+)
+def test_which_folds_are_evaluated_from_one_pass(balance, folds, evaluation, expected):
+    config = small_config(folds=folds, evaluation=evaluation)
+    config.data.balance = balance
+    assert uses_one_pass(config) == expected
 
 
 def folded(config, balance: str = "smote") -> FitnessData:
