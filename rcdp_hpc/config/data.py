@@ -10,6 +10,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from rcdp_hpc.config.choices import BALANCING_METHODS, SOURCES
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
+# Values of data.missing that fill missing values instead of refusing or dropping samples.
+FILLS = ("mean", "median", "constant")
+
 
 class DataSection(Section):
     """Where the samples come from, how they are split, balanced and sharded."""
@@ -32,9 +35,16 @@ class DataSection(Section):
         "auto",
         description="how features are scaled before balancing",
     )
-    missing: Literal["refuse", "drop", "fill"] = Field(
+    missing: Literal["refuse", "drop", "mean", "median", "constant"] = Field(
         "refuse",
         description="what to do with a missing value",
+    )
+    missing_constant: float = Field(
+        0.0, allow_inf_nan=False, description="value that fills gaps, in the numbers of the source"
+    )
+    missing_mask: bool = Field(
+        False,
+        description="add a channel for each feature with missing values in the training rows: 1 where they are missing",
     )
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
         "auto", description="axes of images in arrays"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice, extractor_choice, readout_choice
 from rcdp_hpc.config.choices.losses import loss_choice
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.config.optimizer import LossSection
 from rcdp_hpc.config.search import DIMENSION_KEYS, RangeSection
 from rcdp_hpc.config.section import Section
@@ -172,6 +173,20 @@ _NO_GROUPS = "no data.group_column, data.group_name or data.group_pattern"
 _OWN_ROWS = "the rows of a unit must not depend on other units"
 
 DATA = (
+    Rule(
+        "data.missing_mask",
+        lambda c: c.data.missing_mask,
+        f"data.missing = {' or '.join(map(repr, FILLS))}",
+        lambda c: c.data.missing in FILLS,
+        "the channels mark the values that are filled",
+    ),
+    Rule(
+        "data.missing_mask",
+        lambda c: c.data.missing_mask,
+        "reservoir.series_scaling = 'none'",
+        lambda c: c.reservoir.series_scaling == "none",
+        "the channels hold 0 and 1, which this scaling would change from series to series",
+    ),
     Rule(
         "data.class_keep_counts",
         lambda c: bool(c.data.class_keep_counts),

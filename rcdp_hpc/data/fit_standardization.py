@@ -1,4 +1,4 @@
-"""Fit the standardisation of a source: ``data.standardize`` and ``data.missing = 'fill'``.
+"""Fit the standardisation of a source: ``data.standardize``, and what fills its missing values (``data.missing``).
 
 The statistics come from the original training rows only. index.json and the model file store them, so that shards and
 prediction use the same ones.
@@ -7,8 +7,6 @@ prediction use the same ones.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +15,11 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.like import Preparation
+from rcdp_hpc.data.missing import fill_values, mask_features, refuse_unfilled
 from rcdp_hpc.data.ranges import FeatureRanges, feature_count
 from rcdp_hpc.data.sources import Source
-from rcdp_hpc.data.sources.base import BLOCK_BYTES, row_bytes
 from rcdp_hpc.data.standardization import Method, Standardization
+from rcdp_hpc.data.training_values import feature_values, raw_blocks
 from rcdp_hpc.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 20_000
 # Interquartile range of a normal distribution, in standard deviations.
 QUARTILE_RANGE = 1.349
-# Bytes per value while quartiles are computed: in its block, in the whole array, and sorted.
-QUARTILE_BYTES = 32
 # A float32 has a mantissa of 24 bits: with a smaller spread relative to their magnitude, values keep fewer than 256
 # levels.
 LEAST_SPREAD = 2.0**-16
@@ -56,14 +53,15 @@ def standardized(
     train : ndarray of int64
         Ascending indices of the original training rows. The statistics depend on no other rows.
     data : DataSection
-        ``standardize`` and ``missing``.
+        ``standardize``, and the keys of missing values.
     earlier : Preparation, optional
         The preparation whose standardisation is used instead.
 
     Raises
     ------
     InputError
-        If the method does not apply to this kind of data, or different values would become equal in float32.
+        If the method does not apply to this kind of data, different values would become equal in float32, or missing
+        values cannot be filled.
     """
     method = method_for(data.standardize, source.kind)
     if method == "series" and source.kind != "series":
@@ -72,25 +70,26 @@ def standardized(
             "'robust'."
         )
     rows = _spaced(train) if source.kind == "images" else train
-    ranges = FeatureRanges.of_blocks(_raw_blocks(source, rows), source.kind, source.sample_shape, str(source.dtype))
+    ranges = FeatureRanges.of_blocks(raw_blocks(source, rows), source.kind, source.raw_shape, str(source.dtype))
     if earlier is not None:
         log.info("features are standardised as in %s", earlier.where)
-        return replace(source, standardization=earlier.standardization), ranges
-    features = feature_count(source.kind, source.sample_shape)
+        source = replace(source, standardization=earlier.standardization)
+        refuse_unfilled(source, train, data, ranges)
+        return source, ranges
+    features = feature_count(source.kind, source.raw_shape)
     center, deviation = np.zeros(features), np.ones(features)
     if method == "standard":
         center, deviation = ranges.mean.copy(), ranges.deviation.copy()
     elif method == "robust":
         center, deviation = _quartiles(source, _spaced(train), ranges, Budget.of(data))
-    fill = None
-    if data.missing == "fill":
-        fill = center.copy() if method == "robust" else ranges.mean.copy()
+    fill = fill_values(source, train, data, ranges)
     # Constant features and the numbers of categories are not scaled.
     deviation[deviation <= 1e-12 * np.abs(center)] = 1.0
     deviation[deviation == 0] = 1.0
     for feature in source.categories if source.kind == "table" else ():
         center[feature], deviation[feature] = 0.0, 1.0
-    standardization = Standardization(method, center, deviation, fill)
+    mask = mask_features(source, train, ranges) if data.missing_mask else ()
+    standardization = Standardization(method, center, deviation, fill, mask)
     _refuse_collapse(source, standardization, ranges)
     _report(source, standardization, ranges)
     return replace(source, standardization=standardization if standardization.changes else None), ranges
@@ -102,48 +101,19 @@ def _spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, MOST_ROWS).astype(np.int64)]
 
 
-def _raw_blocks(
-    source: Source, rows: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64] | None]]:
-    """Yield blocks of the scaled raw values of some training rows, and their lengths."""
-    size = max(1, BLOCK_BYTES // (2 * row_bytes(source.train.x)))
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        yield source.train.x[part].astype(np.float64) * source.scale, source.lengths(part)
-
-
 def _quartiles(
     source: Source, rows: NDArray[np.int64], ranges: FeatureRanges, budget: Budget
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the median and the scaled interquartile range of each feature, both of shape (F,).
 
-    A feature whose range is 0 gets its standard deviation instead. All values of a feature are in memory at once, for
-    as many features at a time as the budget allows.
+    A feature whose range is 0 gets its standard deviation instead.
     """
-    features = len(ranges.mean)
-    lengths = source.lengths(rows)
-    steps = math.prod(source.sample_shape) // features
-    values = len(rows) * steps if lengths is None else int(lengths.sum())
-    needed = QUARTILE_BYTES * values
-    what = f"{source.description}: the quartiles of a feature (data.standardize = 'robust') need its values at once"
-    budget.refuse_work(what, needed, "set data.standardize = 'standard'")
-    size = max(1, budget.work // max(1, needed))
-    blocks = [_quartiles_of(source, rows, features, slice(first, first + size)) for first in range(0, features, size)]
+    why = "the quartiles of a feature (data.standardize = 'robust') need its values at once"
+    columns = feature_values(source, rows, budget, why, "set data.standardize = 'standard'")
+    blocks = [np.nanpercentile(values, (25, 50, 75), axis=0) for values in columns]
     low, median, high = np.concatenate(blocks, axis=1)
     deviation = (high - low) / QUARTILE_RANGE
     return median, np.where(deviation > 0, deviation, ranges.deviation)
-
-
-def _quartiles_of(source: Source, rows: NDArray[np.int64], features: int, some: slice) -> NDArray[np.float64]:
-    parts = []
-    for values, lengths in _raw_blocks(source, rows):
-        flat = values.reshape(len(values), -1, features)[:, :, some]
-        if lengths is None:
-            parts.append(flat.reshape(-1, flat.shape[2]).copy())
-        else:
-            parts.append(flat[np.arange(flat.shape[1]) < lengths[:, None]])
-    quartiles: NDArray[np.float64] = np.nanpercentile(np.concatenate(parts), (25, 50, 75), axis=0)
-    return quartiles
 
 
 def _refuse_collapse(source: Source, standardization: Standardization, ranges: FeatureRanges) -> None:

@@ -18,7 +18,7 @@ from rcdp_hpc.data.groups import with_groups
 from rcdp_hpc.data.shards.index import load_index
 from rcdp_hpc.data.sources import LabelledArrays, Part, Source, open_source
 from rcdp_hpc.data.sources.padding import padded
-from rcdp_hpc.data.standardization import Standardization
+from rcdp_hpc.data.standardization import Standardization, raw_shape
 from rcdp_hpc.errors import InputError
 
 # Facts in the index of the shards that the numbers of a sample depend on.
@@ -81,7 +81,7 @@ class Preparation:
         columns = None if source.columns is None else asdict(source.columns)
         present = {
             "kind": source.kind,
-            "sample_shape": list(source.sample_shape),
+            "sample_shape": list(source.raw_shape),
             "scale": source.scale,
             "lengths": source.has_lengths,
             "columns": _decisive(columns),
@@ -89,6 +89,8 @@ class Preparation:
         }
         for key, value in present.items():
             expected = _decisive(self.facts[key]) if key == "columns" else self.facts[key]
+            if key == "sample_shape":
+                expected = list(raw_shape(self.standardization, tuple(self.facts[key])))
             if value != expected:
                 raise InputError(f"{source.description}: {key} is {value}, and {expected} in {self.where}.")
         numbers = np.array([classes.index(name) for name in source.classes], np.int64)

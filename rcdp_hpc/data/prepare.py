@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
+from rcdp_hpc.config.apply_defaults import completed_quietly
 from rcdp_hpc.config.choices import ARRAYS, is_user_class
 from rcdp_hpc.data.balancing.methods import balanced_rows, exact_method, wanted_rows
 from rcdp_hpc.data.balancing.registry import method_choice
@@ -31,7 +32,7 @@ from rcdp_hpc.data.groups import (
     shared_with_test,
 )
 from rcdp_hpc.data.like import open_like
-from rcdp_hpc.data.ranges import FeatureRanges
+from rcdp_hpc.data.missing import report_filled, with_mask
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards.atomic_folder import atomic_folder, recover, refuse_foreign_files
 from rcdp_hpc.data.shards.compression import SAMPLE_BYTES, fastest_compression
@@ -121,24 +122,27 @@ def prepare_shards(
     # A class of the user's own is imported before the source is read.
     method_choice(config.data.balance)
     source, earlier = open_like(config.data, config.run.progress, arrays)
-    config = with_kind_defaults(config, source.facts)
+    given, config = config, with_kind_defaults(config, source.facts)
     _refuse_wide_rows(source, config.data)
     log.info("source: %s", source.description)
     warn_of_padding(source)
     train, others, counts = split_rows(source, config)
+    source = with_mask(source, train, config.data)
+    config = completed_quietly(given, source.facts)
     refuse_many_rows(source, config.data, others, counts)
     check_source(source, config, counts)
     report_dropped(source.classes, counts, config.data)
     report_unevenness(source.classes, counts["before"], config.data.balance)
     refuse_small_classes(source, counts["before"], config.data)
     source, ranges = standardized(source, train, config.data, earlier)
+    statistics = {"ranges": ranges.to_json(), "missing": report_filled(source, train, config.data, ranges)}
     storage = storage_of(config.data, source)
     tables = plan_rows(source, config, storage, train, others, check_stop)
     check_stop()
     exact = exact_method(source, counts["before"], config.data)
     report_missed(source.classes, config.data.balance, counts, tables["train"].counts(len(source.classes)), exact)
     log_class_table(source.classes, counts, tables)
-    index = _write(config, directory, source, ranges, storage, tables, counts, check_stop)
+    index = _write(config, directory, source, statistics, storage, tables, counts, check_stop)
     rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
     log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
     return index
@@ -244,7 +248,7 @@ def _write(
     config: Config,
     directory: Path,
     source: Source,
-    ranges: FeatureRanges,
+    statistics: dict[str, Any],
     storage: Storage,
     tables: dict[Split, RowTable],
     counts: dict[str, list[int]],
@@ -270,7 +274,7 @@ def _write(
             split: write_split(partial, split, tables[split], numbers[split], source, storage, advance)
             for split in tables
         }
-        index = _index(config, source, ranges, storage, counts, splits)
+        index = _index(config, source, statistics, storage, counts, splits)
         units = Units.of(source, config.data)
         if units is not None:
             index["units"] = {split: units.entries(tables[split]) for split in UNIT_SPLITS}
@@ -303,7 +307,7 @@ def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) ->
 def _index(
     config: Config,
     source: Source,
-    ranges: FeatureRanges,
+    statistics: dict[str, Any],
     storage: Storage,
     counts: dict[str, list[int]],
     splits: dict[Split, dict[str, Any]],
@@ -323,7 +327,7 @@ def _index(
         "categories": list(source.categories),
         "columns": _columns(source),
         "standardization": None if source.standardization is None else source.standardization.to_json(),
-        "ranges": ranges.to_json(),
+        **statistics,
         "source": {
             "name": source.name,
             "description": source.description,

@@ -101,7 +101,8 @@ def stacked(tables: list[RowTable]) -> RowTable:
 def make_samples(source: Source, rows: RowTable, storage: Storage) -> NDArray[np.float32]:
     """Compute the samples of some rows of one split: x_i, or x_i + step * (x_j - x_i), in float32.
 
-    A neighbour with another number of steps is first resampled to the steps of x_i.
+    A neighbour with another number of steps is first resampled to the steps of x_i. Mask channels of missing values
+    are those of x_i.
 
     Returns
     -------
@@ -115,11 +116,14 @@ def make_samples(source: Source, rows: RowTable, storage: Storage) -> NDArray[np
         neighbour_lengths = source.lengths(rows.neighbour[synthetic])
         if lengths is not None and neighbour_lengths is not None:
             ends = resample_steps(ends, neighbour_lengths, lengths)
-        x[synthetic] = on_segment(x[synthetic], ends, rows.step[synthetic])
+        start = x[synthetic]
+        x[synthetic] = on_segment(start, ends, rows.step[synthetic])
         if rows.values.shape[1]:
             flat = x.reshape(len(x), -1)
             features = np.arange(flat.shape[1]) if rows.values.shape[1] == flat.shape[1] else list(source.categories)
             flat[:, features] = np.where(np.isnan(rows.values), flat[:, features], rows.values)
+        # A value between missing and not missing does not exist.
+        x[synthetic, ..., source.masked] = start[..., source.masked]
     return x
 
 

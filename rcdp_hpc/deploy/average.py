@@ -159,12 +159,13 @@ def _refuse_unaveraged(files: Sequence[ModelFile]) -> None:
     if len(methods) > 1:
         raise InputError(
             f"{files[1].where}: its samples are standardised in another way than those of {file.where}. Prepare all of "
-            "them with the same data.standardize and data.missing."
+            "them with the same data.standardize, data.missing and data.missing_mask, or like one another (data.like)."
         )
 
 
-def _form(standardization: Standardization) -> tuple[str, int, bool]:
-    return standardization.method, len(standardization.center), standardization.fill is not None
+def _form(standardization: Standardization) -> tuple[str, int, bool, tuple[int, ...]]:
+    fills = standardization.fill is not None
+    return standardization.method, len(standardization.center), fills, standardization.mask
 
 
 def _mean_weights(states: Sequence[Tensors], shares: Sequence[float]) -> Tensors:
@@ -197,7 +198,8 @@ def _mean_standardization(parts: Sequence[Standardization], shares: Sequence[flo
     else:
         deviation = _weighted([part.deviation for part in parts], shares)
     fills = [part.fill for part in parts if part.fill is not None]
-    return Standardization(parts[0].method, center, deviation, _weighted(fills, shares) if fills else None)
+    fill = _weighted(fills, shares) if fills else None
+    return Standardization(parts[0].method, center, deviation, fill, parts[0].mask)
 
 
 def _weighted(arrays: Sequence[NDArray[np.float64]], shares: Sequence[float]) -> NDArray[np.float64]:

@@ -97,7 +97,7 @@ def _sha256(file: ModelFile) -> str | None:
 
 def _description(file: ModelFile, index: Record | None) -> str:
     config = file.config
-    shape = " x ".join(map(str, file.sample_shape))
+    shape = " x ".join(map(str, file.raw_shape))
     reservoir = f"a reservoir of {config.reservoir.nodes} nodes ({config.reservoir.kind})"
     if config.reservoir.kind == "none":
         reservoir = "no reservoir"
@@ -182,7 +182,7 @@ def _complexity(summary: Record | None) -> list[str]:
 
 def _calls(file: ModelFile, to: Path) -> list[str]:
     language, lines = CALLS.get(to.suffix.lower(), CALLS[".pt"])
-    shape = ", ".join(("rows", *map(str, file.sample_shape)))
+    shape = ", ".join(("rows", *map(str, file.raw_shape)))
     classes = ", ".join(_text(name) for name in file.classes[:MOST_CLASSES])
     more = f" and {len(file.classes) - MOST_CLASSES} more" if len(file.classes) > MOST_CLASSES else ""
     return [

@@ -114,7 +114,7 @@ def predict_in_memory(
 
 
 def _file(model: PredictionModel, path: Path, reading: DataSection | None) -> NewSamples:
-    shape = model.sample_shape
+    shape = model.raw_shape
     return read_samples(path, reading, shape[0], model.data.columns, shape, working_directory=False)
 
 
@@ -135,11 +135,11 @@ def new_samples(model: PredictionModel, samples: Any, reading: DataSection | Non
         If they are not numbers, or columns of the model are missing.
     """
     if is_frame(samples) and model.data.columns is not None:
-        data, shape = reading or DataSection(), model.sample_shape
+        data, shape = reading or DataSection(), model.raw_shape
         request = SampleRequest(ARRAY, data, shape[0], model.data.columns, shape)
         return read_samples_of_table(request, [FrameTable(ARRAY, samples)])
     arrays = sample_arrays(str(ARRAY), np.asarray(samples) if is_frame(samples) else samples)
-    return samples_of(ARRAY, arrays, reading or DataSection(), model.sample_shape[0], Findings(), model.sample_shape)
+    return samples_of(ARRAY, arrays, reading or DataSection(), model.raw_shape[0], Findings(), model.raw_shape)
 
 
 def _on_all_ranks(comm: Communicator, array: NDArray[np.float32]) -> NDArray[np.float32]:

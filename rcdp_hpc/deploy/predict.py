@@ -24,6 +24,7 @@ from rcdp_hpc.deploy.open_model import open_model
 from rcdp_hpc.deploy.outliers import Outliers
 from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.deploy.shape_check import refuse_other_shape
+from rcdp_hpc.deploy.unmasked import UnmaskedGaps
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.prediction_model import PredictionModel
 from rcdp_hpc.runtime.code_consent import check_model_code
@@ -39,6 +40,9 @@ NAMED = 5
 # Upper limit for the probabilities of all ranks that rank 0 holds at a time.
 GATHERED_BYTES = 2**28
 log = logging.getLogger(__name__)
+
+# What is counted in the samples while they are predicted; None if the model does not have what it takes.
+Watched = tuple[Outliers | None, UnmaskedGaps | None]
 
 
 class Target(Protocol):
@@ -101,7 +105,7 @@ def predict(
     chosen = agree(comm, partial(_format_name, output, samples_file, output_format))
     model = agree(comm, partial(open_model, model_file, allow_code))
     reading = settings or model.data.reading
-    shape, columns = model.sample_shape, model.data.columns
+    shape, columns = model.raw_shape, model.data.columns
     agree(comm, partial(check_source_code, reading, model, model_file, allow_code))
     new = agree(comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False))
     # Last of all imports: it may add the working directory, which is not searched for code that a model file names.
@@ -157,11 +161,12 @@ def predict_new(
         log.info("the scale of the samples is not checked: the model file has no ranges of the training data")
     agree_on_root(comm, lambda: _check_scale(new, expected, samples_file, any_scale))
     outliers = None if expected is None else Outliers(expected, new)
+    gaps = UnmaskedGaps.of(model)
     with limit_threads(threads_per_rank(comm)):
-        counts = _predict_all(comm, model, new, samples_file, target, outliers, show_progress)
-    warning = "" if outliers is None else outliers.report(comm)
-    if warning and comm.is_root:
-        log.warning("%s", warning)
+        counts = _predict_all(comm, model, new, samples_file, target, (outliers, gaps), show_progress)
+    for warning in [watched.report(comm) for watched in (outliers, gaps) if watched is not None]:
+        if warning and comm.is_root:
+            log.warning("%s", warning)
     return dict(zip(model.classes, counts.tolist(), strict=True))
 
 
@@ -185,7 +190,7 @@ def _predict_all(
     new: NewSamples,
     path: Path,
     target: Target | None,
-    outliers: Outliers | None,
+    watched: Watched,
     show_progress: bool,
 ) -> NDArray[np.int64]:
     """Compute and write all probabilities; return the number of samples of each class on rank 0, shape (classes,)."""
@@ -197,7 +202,7 @@ def _predict_all(
             yield block
 
     with Progress("predict", len(new), "samples", enabled=show_progress and comm.is_root) as bar:
-        blocks = _gathered(comm, _block_of(model, new, path, outliers), len(new), model, bar)
+        blocks = _gathered(comm, _block_of(model, new, path, watched), len(new), model, bar)
         if target is None:
             for _ in blocks:
                 continue
@@ -214,7 +219,7 @@ def _expected(model: PredictionModel, reading: DataSection | None) -> Expected |
     accepted.
     """
     data = model.data
-    if data.ranges is None or len(data.ranges) != feature_count(data.ranges.kind, model.sample_shape):
+    if data.ranges is None or len(data.ranges) != feature_count(data.ranges.kind, model.raw_shape):
         return None
     if data.standardization is not None and data.standardization.method == "series":
         return None
@@ -238,7 +243,7 @@ def _check_scale(new: NewSamples, expected: Expected | None, path: Path, any_sca
 
 
 def _block_of(
-    model: PredictionModel, new: NewSamples, path: Path, outliers: Outliers | None
+    model: PredictionModel, new: NewSamples, path: Path, watched: Watched
 ) -> Callable[[int, int], Probabilities]:
     """Return a function that computes the probabilities of samples `low` to `high` - 1."""
 
@@ -254,10 +259,13 @@ def _block_of(
             name = str(place) if new.ids is None else f"{place} ({new.ids[place]})"
             raise InputError(
                 f"{path}: NaN, infinity or a number too large for float32 in sample {name}. Remove or correct it; a "
-                "model trained with data.missing = 'fill' fills missing values."
+                "model trained with data.missing = 'mean', 'median' or 'constant' fills missing values."
             )
+        outliers, gaps = watched
         if outliers is not None:
             outliers.count(raw, lengths, low)
+        if gaps is not None:
+            gaps.count(raw, lengths)
         probabilities = model.predicted(raw, values, lengths)
         _refuse_non_finite(probabilities, new, low, path)
         return probabilities

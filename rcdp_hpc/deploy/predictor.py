@@ -35,7 +35,7 @@ class Predictor:
         self.model = model
         self.any_scale = any_scale
         self.classes = list(model.classes)
-        self.sample_shape = tuple(model.sample_shape)
+        self.sample_shape = tuple(model.raw_shape)
 
     def predict_proba(self, samples: Any) -> NDArray[np.float32]:
         """Return class probabilities, shape (n, classes).

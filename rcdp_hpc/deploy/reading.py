@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection, parse_config, parse_overrides
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.deploy.open_model import reading_of
 from rcdp_hpc.errors import InputError
@@ -61,8 +62,13 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
         _refuse_other_key(key)
     if reading is None:
         reading = reading_of(model) or DataSection()
-    changed = {"data": {**reading.model_dump(), **tree["data"]}}
-    return model, parse_config(changed, where="with --set").data
+    changed = parse_config({"data": {**reading.model_dump(), **tree["data"]}}, where="with --set").data
+    if changed.missing in FILLS and reading.missing in FILLS and changed.missing != reading.missing:
+        raise InputError(
+            f"--set data.missing={changed.missing}: the model fills missing values by {reading.missing!r}, with values "
+            "of its training rows, which prediction cannot change."
+        )
+    return model, changed
 
 
 def _reading_of(run: RunDirectory) -> DataSection:

@@ -27,7 +27,7 @@ def refuse_other_shape(model: PredictionModel, new: NewSamples, path: Path) -> N
     if model.accepts(shape, new.lengths is not None):
         return
     raise InputError(
-        f"{path}: samples of shape {shape}; this model takes {model.sample_shape}{_columns(model)}. "
+        f"{path}: samples of shape {shape}; this model takes {model.raw_shape}{_columns(model)}. "
         f"{_cause(model, new, shape)}"
     )
 
@@ -40,7 +40,7 @@ def _columns(model: PredictionModel) -> str:
 
 
 def _cause(model: PredictionModel, new: NewSamples, shape: tuple[int, ...]) -> str:
-    expected = model.sample_shape
+    expected = model.raw_shape
     if (int(new.x.shape[0]), *shape) == expected:
         return "The file holds one sample without the axis of samples: save x[None]."
     if len(shape) == len(expected) == 1:

@@ -13,7 +13,7 @@ from rcdp_hpc.config.choices import SOURCES
 from rcdp_hpc.config.choices.sources import PREPARATION_KEYS
 from rcdp_hpc.data.ranges import ARRAYS, FEATURES, FeatureRanges
 from rcdp_hpc.data.sources import Columns
-from rcdp_hpc.data.standardization import Method, Standardization
+from rcdp_hpc.data.standardization import Method, Standardization, raw_shape
 from rcdp_hpc.model.fields import Fields
 
 # Keys of [data] that decide how new samples are read. The other keys only affect the preparation.
@@ -80,17 +80,29 @@ class ModelData:
         }
 
     @classmethod
-    def read(cls, fields: Fields, sample_shape: tuple[int, ...]) -> ModelData:
+    def read(cls, fields: Fields, sample_shape: tuple[int, ...], raw: bool = False) -> ModelData:
         """Return the facts in a model file, checked for samples of shape `sample_shape`.
+
+        Parameters
+        ----------
+        fields : Fields
+        sample_shape : tuple of int
+        raw : bool
+            Whether the shape is that of raw samples, without the mask channels of missing values.
 
         Raises
         ------
         DataDamagedError
             If a field is missing or does not fit the samples.
         """
+        standardization = fields.converted(
+            "standardization", lambda content: _standardization(content, sample_shape, raw)
+        )
+        if not raw:
+            sample_shape = raw_shape(standardization, sample_shape)
         return cls(
             fields.converted("columns", lambda content: _columns(content, sample_shape)),
-            fields.converted("standardization", lambda content: _standardization(content, sample_shape)),
+            standardization,
             fields.converted("ranges", _ranges),
             fields.converted("reading", _section),
         )
@@ -107,9 +119,15 @@ def _columns(content: Any, sample_shape: tuple[int, ...]) -> Columns | None:
     return columns
 
 
-def _standardization(content: Any, sample_shape: tuple[int, ...]) -> Standardization | None:
+def _standardization(content: Any, sample_shape: tuple[int, ...], raw: bool) -> Standardization | None:
     standardization = Standardization.from_json(content)
     if standardization is not None:
+        mask = standardization.mask
+        if not raw:
+            sample_shape = standardization.raw_shape(sample_shape)
+        sound = all(type(place) is int and 0 <= place < sample_shape[-1] for place in mask)
+        _require(sound and list(mask) == sorted({*mask}), "the features with a mask channel, ascending")
+        _require(not mask or standardization.fill is not None, "values that fill gaps, as there are mask channels")
         _require(standardization.method in get_args(Method), f"one of the methods {', '.join(get_args(Method))}")
         arrays = [standardization.center, standardization.deviation, standardization.fill]
         for values in (array for array in arrays if array is not None):

@@ -21,6 +21,7 @@ from rcdp_hpc.config import (
 )
 from rcdp_hpc.config.choices import LOSSES, is_user_class
 from rcdp_hpc.data.shards.reader import ShardReader
+from rcdp_hpc.data.standardization import raw_shape
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
@@ -135,6 +136,11 @@ class ModelFile:
             If the tensors of a packed file need more memory than is available.
         """
         return cls.of(Fields(str(path), checkpoint.load(path, remedy), remedy), role)
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one raw sample: without the mask channels of missing values, if the model has any."""
+        return raw_shape(self.data.standardization, self.sample_shape)
 
     @classmethod
     def of(cls, fields: Fields, role: Role = "model") -> ModelFile:

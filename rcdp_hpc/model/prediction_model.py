@@ -17,8 +17,8 @@ class PredictionModel(Protocol):
     Attributes
     ----------
     classes : list of str
-    sample_shape : tuple of int
-        Shape of one sample.
+    raw_shape : tuple of int
+        Shape of one raw sample.
     scale : float
         Factor from raw values of the source to training values.
     data : ModelData
@@ -32,7 +32,7 @@ class PredictionModel(Protocol):
     """
 
     classes: list[str]
-    sample_shape: tuple[int, ...]
+    raw_shape: tuple[int, ...]
     scale: float
     data: ModelData
 

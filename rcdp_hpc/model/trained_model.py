@@ -46,7 +46,7 @@ class TrainedModel:
 
     Attributes
     ----------
-    classes, sample_shape, scale, shards, data
+    classes, sample_shape, raw_shape, scale, shards, data
         As in `ModelFile`.
 
     Raises
@@ -63,6 +63,7 @@ class TrainedModel:
         self.data = file.data
         self.classes = file.classes
         self.sample_shape = file.sample_shape
+        self.raw_shape = file.raw_shape
         self.scale = file.scale
         self.device = device or torch.device("cpu")
         try:
@@ -187,14 +188,15 @@ class TrainedModel:
         InputError
             If the shape of the samples does not fit the model.
         """
-        if not self.accepts(samples.shape[1:], lengths is not None):
-            raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
+        expected = self.sample_shape if scaled else self.raw_shape
+        if not accepts(expected, samples.shape[1:], lengths is not None):
+            raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {expected}.")
         parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
     def accepts(self, shape: tuple[int, ...], lengths: bool) -> bool:
-        """Return whether samples of this shape fit the model; `lengths`: whether they are padded series."""
-        return accepts(self.sample_shape, shape, lengths)
+        """Return whether raw samples of this shape fit the model; `lengths`: whether they are padded series."""
+        return accepts(self.raw_shape, shape, lengths)
 
     @property
     def where(self) -> str:

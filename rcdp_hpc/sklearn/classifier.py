@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.pipeline.interface import load_model, model_file
@@ -164,7 +165,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         self.results_ = results
         self._columns = columns
-        self._allow_nan = config.data.missing == "fill"
+        self._allow_nan = config.data.missing in FILLS
         self._fitted = FittedModel(content)
         return self
 
@@ -214,7 +215,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         with input_errors_as_value_errors(), communicator_of(self.comm) as ranks:
             model = agree(ranks, lambda: self._fitted.model)
-            series = len(model.sample_shape) == 2
+            series = len(model.raw_shape) == 2
             arrays = ranks_agree(ranks, lambda: self._samples(X, False, series))
             refuse_different_data(ranks, arrays)
             probabilities = predict_model(model, arrays, ranks)[:, self._columns].astype(np.float64)
@@ -264,12 +265,12 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         model = load_model(path, allow_code)
         self = cls()
         self.classes_ = np.array(model.classes)
-        self.n_features_in_ = int(model.sample_shape[-1])
+        self.n_features_in_ = int(model.raw_shape[-1])
         if model.data.columns is not None:
             self.feature_names_in_ = np.array(model.data.columns.features, object)
         self.results_ = {}
         self._columns = np.arange(len(model.classes))
-        self._allow_nan = model.data.reading is not None and model.data.reading.missing == "fill"
+        self._allow_nan = model.data.reading is not None and model.data.reading.missing in FILLS
         self._fitted = FittedModel(model_file(path).read_bytes())
         return self
 
@@ -280,7 +281,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         return config_of(self.config, parameters)
 
     def _samples(self, X: Any, reset: bool, series: bool, config: Config | None = None) -> dict[str, NDArray[Any]]:
-        allow_nan = self._allow_nan if config is None else config.data.missing == "fill"
+        allow_nan = self._allow_nan if config is None else config.data.missing in FILLS
         return checked_x(self, X, reset, series, allow_nan)
 
     def __sklearn_clone__(self) -> Self:

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from rcdp_hpc.config import Config, load_config, with_settings
 from rcdp_hpc.config.choices import ARRAYS
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.sklearn.errors import InvalidInputError
 
 # The keys that each parameter sets, if it is not None.
@@ -83,9 +84,9 @@ def seed_of(random_state: Any) -> int | None:
 def fills_missing_values(base: Any) -> bool:
     """Return whether an estimator's ``config`` fills missing values, without reading files."""
     if isinstance(base, Config):
-        return base.data.missing == "fill"
+        return base.data.missing in FILLS
     data = base.get("data") if isinstance(base, Mapping) else None
-    return isinstance(data, Mapping) and data.get("missing") == "fill"
+    return isinstance(data, Mapping) and data.get("missing") in FILLS
 
 
 def _changed(base: Config | Mapping[str, Any] | str | Path | None, changes: Mapping[str, Any]) -> Config:
@@ -112,7 +113,7 @@ def _refuse_other_data(config: Config) -> None:
     if data.missing == "drop":
         raise InvalidInputError(
             "config sets data.missing = 'drop', which would leave samples without a prediction: remove the samples "
-            "with missing values from X and y, or set data.missing = 'fill'"
+            "with missing values from X and y, or set data.missing = 'median'"
         )
     if data.folds:
         raise InvalidInputError("config sets data.folds: use cross_val_score or another tool of scikit-learn instead")

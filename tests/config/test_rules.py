@@ -20,6 +20,11 @@ AT_ONCE = {"search.candidates_at_once": 2}
 
 # For every rule settings that break it, and settings that mend them.
 CASES = [
+    ("data.missing_mask = true needs data.missing = 'mean' or 'median' or 'constant'", {"data.missing_mask": True},
+     {"data.missing": "median"}),
+    ("data.missing_mask = true needs reservoir.series_scaling = 'none'",
+     {"data.missing_mask": True, "data.missing": "mean", "reservoir.series_scaling": "standard"},
+     {"reservoir.series_scaling": "none"}),
     ("data.class_keep_counts = [3, 4] needs data.class_keep_fractions = []",
      {"data.class_keep_counts": [3, 4], "data.class_keep_fractions": [0.5, 1]}, {"data.class_keep_fractions": []}),
     ("data.unit_pattern = '^[^_]+' needs data.balance = 'none'", {"data.unit_pattern": "^[^_]+"},

@@ -139,7 +139,7 @@ def test_by_series_is_for_series(tmp_path):
 def test_missing_values_become_the_training_mean(tmp_path):
     x, y = table()
     x[::7, 0] = np.nan
-    _, rows = prepared(tmp_path, saved(tmp_path, x, y), missing="fill")
+    _, rows = prepared(tmp_path, saved(tmp_path, x, y), missing="mean")
     train = rows["train"]
     gaps = ~train.synthetic & np.isnan(x[train.source_index, 0])
     assert gaps.any()

@@ -107,7 +107,7 @@ def test_a_refused_fit_keeps_the_model(fitted):
 
 def test_missing_values_are_filled_if_the_configuration_says_so():
     x = np.where(rng.random(X.shape) < 0.1, np.nan, X)
-    model = ReservoirClassifier(nodes=10, config={"data": {"missing": "fill"}}).fit(x, Y)
+    model = ReservoirClassifier(nodes=10, config={"data": {"missing": "median"}}).fit(x, Y)
     assert np.isfinite(model.predict_proba(x)).all()
     assert model.__sklearn_tags__().input_tags.allow_nan
 

@@ -40,7 +40,13 @@ PLAIN_TABLES = (
         (
             Choice("refuse", "refuse the source and name the value"),
             Choice("drop", "leave the sample out and report it"),
-            Choice("fill", "fill with the training rows' mean (median with standardize = robust)"),
+            Choice("mean", "fill it with the mean of the training rows (a category: with the most frequent one)"),
+            Choice("median", "fill it with the median of the training rows (a category: with the most frequent one)"),
+            Choice(
+                "constant",
+                "fill it with data.missing_constant (a category: with the most frequent one)",
+                keys=("data.missing_constant",),
+            ),
         ),
     ),
     ChoiceTable(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.class_table import table_lines
+from rcdp_hpc.data.missing import described_in
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
@@ -114,6 +115,7 @@ def describe_shards(directory: Path, ranks: int = 0, class_counts: Path | None =
         f"samples of shape {shards.sample_shape} as {storage.kind}"
         + ("" if storage.compression == "none" else f", {storage.compression}")
         + f"; balanced by {index['settings']['data']['balance']}, seed {index['seed']}",
+        *described_in(index),
         "",
         *_class_table(index),
         "",

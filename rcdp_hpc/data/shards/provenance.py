@@ -51,6 +51,8 @@ class SyntheticRules:
         How samples are stored.
     categories : tuple of int
         Features that hold categories, which are not interpolated.
+    masks : int
+        Mask channels of missing values, the last entries of a sample's last axis, which are those of x_i.
     """
 
     neighbours: int
@@ -61,6 +63,7 @@ class SyntheticRules:
     shape: tuple[int, ...]
     storage: Storage
     categories: tuple[int, ...]
+    masks: int
 
     @classmethod
     def of(cls, shards: ShardReader, split: str = "train") -> SyntheticRules:
@@ -78,7 +81,14 @@ class SyntheticRules:
             shards.sample_shape,
             shards.layout.storage,
             categories,
+            len((shards.index["standardization"] or {}).get("mask", ())),
         )
+
+    @property
+    def is_mask(self) -> NDArray[np.bool_]:
+        """Whether each entry of a flattened sample belongs to a mask channel."""
+        last = np.arange(self.shape[-1]) >= self.shape[-1] - self.masks
+        return np.broadcast_to(last, self.shape).reshape(-1)
 
 
 def provenance_findings(
@@ -354,7 +364,7 @@ def _off_segment(
             second = resample_steps(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
             second = second.reshape(first.shape)
         # Rows of SVMSMOTE may be outside of their segment, and so outside of the range of bytes.
-        expected = rules.storage.clipped(on_segment(first, second, step[part]))
+        expected = rules.storage.clipped(np.where(rules.is_mask, first, on_segment(first, second, step[part])))
         # A machine may fuse the multiplication and the addition, which rounds differently.
         room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.tolerance(expected)
         good = (np.abs(x[synthetic[part]] - expected) <= room)[:, linear].all(axis=1)

@@ -160,9 +160,19 @@ class Source:
     standardization: Standardization | None = None
 
     @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one raw sample."""
         return tuple(int(length) for length in self.train.x.shape[1:])
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample as `samples` returns it: with the mask channels of missing values, if it has any."""
+        return self.raw_shape if self.standardization is None else self.standardization.stored_shape(self.raw_shape)
+
+    @property
+    def masked(self) -> slice:
+        """The mask channels among the entries of a sample's last axis."""
+        return slice(self.raw_shape[-1], None)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -266,7 +276,7 @@ def joined(source: Source, longest: int) -> NewSamples:
         Steps to which shorter sequences are padded.
     """
     parts = [part for part in (source.train, source.test) if part is not None]
-    steps = max(longest, source.sample_shape[0]) if source.has_lengths else source.sample_shape[0]
+    steps = max(longest, source.raw_shape[0]) if source.has_lengths else source.raw_shape[0]
     lengths = [part.lengths for part in parts if part.lengths is not None]
     has_names = all(part.ids is not None for part in parts)
     return NewSamples(

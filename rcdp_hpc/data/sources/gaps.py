@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.data.sources.base import Samples, blocks
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.padding import PaddedRows, selected
 from rcdp_hpc.errors import InputError
 
 MISSING_ADVICE = (
-    "Complete them, leave these samples out with data.missing = 'drop', or fill them with the training rows' mean with "
-    "data.missing = 'fill'."
+    "Complete them, leave these samples out with data.missing = 'drop', or fill them with data.missing = 'median', "
+    "'mean' or 'constant'."
 )
 NAMED = 5
 
@@ -93,7 +94,7 @@ def without_gaps(
         Steps of padded series.
     counts : ndarray of int64, shape (N,)
         Number of missing values of each sample before its end.
-    missing : {"refuse", "drop", "fill"}
+    missing : {"refuse", "drop", "mean", "median", "constant"}
     findings : Findings
 
     Returns
@@ -117,9 +118,9 @@ def without_gaps(
         return ~affected
     if missing == "refuse":
         raise InputError(f"{where}: {describe_gaps(x, lengths, counts)}. {MISSING_ADVICE}")
-    if missing == "fill":
+    if missing in FILLS:
         findings.assumed.append(
-            f"{where}: {describe_gaps(x, lengths, counts)}; they are filled (data.missing = 'fill')"
+            f"{where}: {describe_gaps(x, lengths, counts)}; they are filled (data.missing = {missing!r})"
         )
         return np.ones(len(affected), bool)
     leave_out_rows("samples with missing values (data.missing = 'drop')", affected, findings)

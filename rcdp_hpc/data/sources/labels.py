@@ -146,9 +146,9 @@ def checked_labels(values: Any, where: Path | str, key: str = "", missing: str =
         The file, for messages.
     key : str
         The key or column, for messages.
-    missing : {"refuse", "drop", "fill"}
+    missing : {"refuse", "drop", "mean", "median", "constant"}
         ``data.missing``. With "drop" a missing label has the code -1, and the reader leaves the sample out. With
-        "fill" a missing label is refused, because a label cannot be filled.
+        any other a missing label is refused, because a label cannot be filled.
 
     Raises
     ------

@@ -20,8 +20,6 @@ class RowView:
         Indices of the rows; None: all.
     columns : ndarray of int64, or None
         Indices of the columns; None: all.
-    fills : dict of int to float
-        Value that replaces NaN, by the index of the column in the view.
     """
 
     def __init__(
@@ -29,12 +27,10 @@ class RowView:
         x: Samples,
         rows: NDArray[np.int64] | None = None,
         columns: NDArray[np.int64] | None = None,
-        fills: dict[int, float] | None = None,
     ) -> None:
         self._x = x
         self._rows = rows
         self._columns = columns
-        self._fills = fills or {}
         self.shape: tuple[int, ...] = (
             x.shape[0] if rows is None else len(rows),
             x.shape[1] if columns is None else len(columns),
@@ -45,8 +41,6 @@ class RowView:
         values: NDArray[Any] = self._x[rows if self._rows is None else self._rows[rows]]
         if self._columns is not None:
             values = values[:, self._columns]
-        for place, fill in self._fills.items():
-            values[np.isnan(values[:, place]), place] = fill
         return values
 
 
@@ -54,11 +48,9 @@ def select(
     x: Samples,
     rows: NDArray[np.int64] | None = None,
     columns: NDArray[np.int64] | None = None,
-    fills: dict[int, float] | None = None,
 ) -> Samples:
     """Return some rows and columns, as an array if `x` is an array; parameters as of `RowView`."""
-    if rows is None and columns is None and not fills:
+    if rows is None and columns is None:
         return x
-    view = RowView(x, rows, columns, fills)
-    # Indexing by an array copies, so that filling does not change `x`.
+    view = RowView(x, rows, columns)
     return view[np.arange(view.shape[0])] if isinstance(x, np.ndarray) else view

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.data.balancing.lengths import lengths_if_padded
 from rcdp_hpc.data.sources.array_numbers import FLOAT32_MAX
 from rcdp_hpc.data.sources.base import NewSamples, Part
@@ -26,7 +27,7 @@ class SeriesCollector:
         The file or folder, for messages.
     room : int
         Bytes that may be held in memory; more goes to a temporary file.
-    missing : {"refuse", "drop", "fill"}
+    missing : {"refuse", "drop", "mean", "median", "constant"}
         ``data.missing``. Steps of NaN at the end of a series are not read in any case.
     findings : Findings
         Receives what was left out.
@@ -97,10 +98,10 @@ class SeriesCollector:
                 f"{self._where}: {sum(self._gaps.values())} missing values in {self._samples_with_gaps} of {self.seen} "
                 f"series, first in {self._first_gap}; values by feature: {counts}{more}. {MISSING_ADVICE}"
             )
-        if self._gaps and self._missing == "fill":
+        if self._gaps and self._missing in FILLS:
             self._findings.assumed.append(
                 f"{self._where}: {sum(self._gaps.values())} missing values in {self._samples_with_gaps} of {self.seen} "
-                "series are filled (data.missing = 'fill')"
+                f"series are filled (data.missing = {self._missing!r})"
             )
         if self._shortened:
             self._findings.assumed.append(

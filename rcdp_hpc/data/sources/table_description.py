@@ -149,8 +149,8 @@ def _propose_missing(
             f"{label.rows - label.present} rows without a label are left out, with all others that have missing values"
         )
     elif gaps:
-        settings["missing"] = "fill"
+        settings["missing"] = "median"
         categories = settings.get("category_columns", ())
         for name, count in gaps.items():
-            what = "the most frequent text" if name in categories else "the training mean"
+            what = "the most frequent text" if name in categories else "the median of the training rows"
             sentences.append(f"{count} missing values in {name!r} become {what}")

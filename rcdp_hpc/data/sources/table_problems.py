@@ -12,8 +12,8 @@ from rcdp_hpc.data.sources.column_selection import NAMED, quoted, set_line
 
 FEW_TEXTS = 50
 MISSING_ADVICE = (
-    "Complete them, leave these rows out with --set data.missing=drop, or fill them with the training rows' mean with "
-    "--set data.missing=fill"
+    "Complete them, leave these rows out with --set data.missing=drop, or fill them with --set data.missing=median "
+    "(or mean, or constant)"
 )
 
 

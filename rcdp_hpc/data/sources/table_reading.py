@@ -166,16 +166,6 @@ class Table:
         """Return the numbers that order the rows of a sequence, shape (rows,)."""
         return np.concatenate(self._times) if self._times else np.arange(self.rows)
 
-    @property
-    def is_training(self) -> bool:
-        """Whether the features are determined from this table."""
-        return self._known is None
-
-    @property
-    def known_most_frequent(self) -> dict[str, str]:
-        """The most frequent category of each column in training."""
-        return self._known.most_frequent if self._known else {}
-
     def texts_of_column(self, name: str) -> list[str]:
         """Read one column again, as texts."""
         texts = TextCodes()

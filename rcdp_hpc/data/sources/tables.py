@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.data.balancing.lengths import lengths_if_padded
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Samples, Source, blocks
 from rcdp_hpc.data.sources.findings import Findings
@@ -259,7 +260,7 @@ def _read(table: Table) -> _Rows:
     names = [name if name in wanted else "" for name in table.candidates]
     labels = table.labels.finish() if len(table.labels.finish()) else Labels(["-"], np.zeros(table.rows, np.int64))
     sequences = table.sequences.finish() if table.data.sequence_column else None
-    places, fills = _complete_rows(table, x, feature_places, names, labels, sequences)
+    places = _complete_rows(table, x, feature_places, names, labels, sequences)
     columns = None if len(feature_places) == len(table.candidates) else feature_places
     rows = None if len(places) == table.rows else places
     row_names = selection.names[0] if selection.names else ""
@@ -267,7 +268,7 @@ def _read(table: Table) -> _Rows:
     return _Rows(
         table=table,
         features=features,
-        x=select(x, rows, columns, fills),
+        x=select(x, rows, columns),
         labels=labels.select(places),
         groups=_groups(table, places),
         sequences=None if sequences is None else sequences[places],
@@ -285,8 +286,8 @@ def _complete_rows(
     names: list[str],
     labels: Labels,
     sequences: NDArray[np.int64] | None,
-) -> tuple[NDArray[np.int64], dict[int, float]]:
-    """Return the indices of the rows to use, and the number that fills gaps, by the index of the category feature."""
+) -> NDArray[np.int64]:
+    """Return the indices of the rows to use."""
     data, findings = table.data, table.findings
     if sequences is not None and (sequences == MISSING).any():
         row = int(np.argmax(sequences == MISSING))
@@ -296,17 +297,10 @@ def _complete_rows(
     if data.missing != "drop":
         refuse_missing(labels)
     gaps = missing_values(names, table.profiles, table.place_of)
-    fills: dict[int, float] = {}
-    if data.missing == "fill" and gaps:
-        findings.assumed.append(f"{table.path}: {gaps}; they are filled (data.missing = 'fill')")
-        most = table.columns([], "").most_frequent if table.is_training else table.known_most_frequent
-        for place, candidate in enumerate(places.tolist()):
-            name = table.candidates[candidate]
-            if name in table.codes and table.profiles.missing[candidate] and name in most:
-                fills[place] = float(table.codes[name][most[name]])
-                findings.assumed.append(f"missing values in {name!r} become the most frequent text, {most[name]!r}")
+    if data.missing in FILLS and gaps:
+        findings.assumed.append(f"{table.path}: {gaps}; they are filled (data.missing = {data.missing!r})")
     if data.missing != "drop":
-        return np.arange(table.rows), fills
+        return np.arange(table.rows)
     excluded = ~labels.present
     if gaps:
         excluded = excluded | np.concatenate([np.isnan(block[:, places]).any(axis=1) for block in blocks(x)])
@@ -318,7 +312,7 @@ def _complete_rows(
         raise InputError(
             f"{table.path}: every row has missing values ({gaps}), so that data.missing = 'drop' leaves none."
         )
-    return np.flatnonzero(~excluded), fills
+    return np.flatnonzero(~excluded)
 
 
 def _groups(table: Table, places: NDArray[np.int64]) -> GroupNames | None:

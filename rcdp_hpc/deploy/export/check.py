@@ -161,9 +161,14 @@ def _difference(found: NDArray[Any], expected: Probabilities) -> Difference:
 def raw_samples(x: NDArray[np.float32], scale: float, standardization: Standardization | None) -> NDArray[np.float64]:
     """Return samples of the shards in the numbers of the source, up to rounding.
 
-    Series that were standardised by themselves stay as they are: standardising them again changes nothing.
+    Series that were standardised by themselves stay as they are: standardising them again changes nothing. A value that
+    a mask channel marks as missing is NaN.
     """
     values = x.astype(np.float64)
+    mask = () if standardization is None else standardization.mask
+    if mask:
+        values, missing = np.split(values, [-len(mask)], axis=-1)
+        values[..., list(mask)] = np.where(missing > 0, np.nan, values[..., list(mask)])
     if standardization is not None and standardization.method not in ("none", "series"):
         values = values * standardization.deviation + standardization.center
     return values / scale

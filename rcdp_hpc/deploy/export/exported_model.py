@@ -41,10 +41,10 @@ class ExportedModel:
         self.model = model
         self.where = where
         self.classes: list[str] = model.classes
-        self.sample_shape: tuple[int, ...] = model.sample_shape
+        self.raw_shape: tuple[int, ...] = model.sample_shape
         facts = Fields(where, model.facts, EXPORT_AGAIN)
         self.scale = facts.number("scale")
-        self.data = ModelData.read(facts, model.sample_shape)
+        self.data = ModelData.read(facts, model.sample_shape, raw=True)
 
     @classmethod
     def load(cls, path: Path) -> ExportedModel:
@@ -69,7 +69,7 @@ class ExportedModel:
         if lengths and not self.model.varying_steps:
             return False
         axes = slice(1, None) if self.model.varying_steps else slice(None)
-        return len(shape) == len(self.sample_shape) and shape[axes] == self.sample_shape[axes]
+        return len(shape) == len(self.raw_shape) and shape[axes] == self.raw_shape[axes]
 
     def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
         """Return raw samples in the form of the shards; as `PredictionModel.prepared`."""

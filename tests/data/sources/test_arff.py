@@ -61,12 +61,12 @@ def test_missing_values_follow_data_missing(tmp_path):
         opened("arff", path)
     assert len(opened("arff", path, missing="drop").train) == 2
     with pytest.raises(InputError, match="label"):
-        opened("arff", write(tmp_path, SERIES + CLASS + "1,2,3,1\n4,5,6,?\n"), missing="fill")
+        opened("arff", write(tmp_path, SERIES + CLASS + "1,2,3,1\n4,5,6,?\n"), missing="mean")
 
 
 def test_a_table_with_categories(tmp_path):
     path = write(tmp_path, TABLE + "sunny,20,yes\n'over cast',?,no\nsunny,25,no\n")
-    source = opened("arff", path, missing="fill")
+    source = opened("arff", path, missing="mean")
     assert source.kind == "table"
     assert source.classes == ["no", "yes"]
     assert source.columns.features == ["outlook", "temperature"]
@@ -147,7 +147,7 @@ def test_init_distinguishes_tables_and_series(tmp_path):
     assert found.kind == "table"
     assert found.settings["label_column"] == "class"
     assert found.settings["category_columns"] == ["outlook"]
-    assert found.settings["missing"] == "fill"
+    assert found.settings["missing"] == "median"
 
 
 def test_init_recognises_tsv_files_of_the_archive(tmp_path):

@@ -124,7 +124,7 @@ def test_missing_values_and_padding(tmp_path):
     assert source.train.ids == ["a/1.csv", "b/1.csv"]
     assert source.train.lengths.tolist() == [1, 2]
     assert source.findings.left_out == {"series with missing values (data.missing = 'drop')": 1}
-    filled = opened("series_folder", tmp_path, missing="fill")
+    filled = opened("series_folder", tmp_path, missing="mean")
     assert np.isnan(everything(filled.train)).sum() == 1
 
 

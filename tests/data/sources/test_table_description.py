@@ -66,10 +66,10 @@ def test_titanic_with_gaps_texts_and_ids(tmp_path):
         "id_column": "PassengerId",
         "category_columns": ["Sex", "Embarked"],
         "drop_columns": ["Ticket", "Cabin"],
-        "missing": "fill",
+        "missing": "median",
     }
     assert "column 'PassengerId' names the rows" in sentences
-    assert "12 missing values in 'Age' become the training mean" in sentences
+    assert "12 missing values in 'Age' become the median of the training rows" in sentences
     assert "1 missing values in 'Embarked' become the most frequent text" in sentences
     assert source.columns.features == ["Pclass", "Sex", "Age", "Fare", "Embarked"]
     assert source.train.ids[:2] == ["1", "2"]

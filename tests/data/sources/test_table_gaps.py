@@ -43,12 +43,12 @@ def test_rows_are_left_out(path):
     assert source.train.y.tolist() == [0, 0, 0, 1, 0, 0, 1, 0]
 
 
-def test_gaps_are_filled(path):
-    source = opened("csv", path, **OPTIONS, missing="fill")
+def test_gaps_are_left_to_the_preparation(path):
+    source = opened("csv", path, **OPTIONS, missing="mean")
     x = everything(source.train)
     assert np.isnan(x[:, 0]).tolist() == [row < 8 for row in range(20)]
-    assert x[3, 2] == source.columns.categories["colour"].index("blue")
-    assert "missing values in 'colour' become the most frequent text, 'blue'" in source.findings.assumed
+    assert np.isnan(x[:, 2]).tolist() == [row % 4 == 3 for row in range(20)]
+    assert any("'colour': 5; they are filled (data.missing = 'mean')" in line for line in source.findings.assumed)
 
 
 def test_the_rows_of_a_group_go_together(tmp_path):
@@ -64,7 +64,7 @@ def test_new_samples_follow_the_same_rules(path):
     data = DataSection(source="csv")
     with pytest.raises(InputError, match=r"9 missing values .* values by column: 'b': 1, 'a': 8"):
         read_samples(SampleRequest(path, data, columns=columns))
-    filled = read_samples(SampleRequest(path, DataSection(source="csv", missing="fill"), columns=columns))
+    filled = read_samples(SampleRequest(path, DataSection(source="csv", missing="mean"), columns=columns))
     assert np.isnan(filled.x[:]).sum() == 9
     assert filled.findings.left_out["columns that training does not have or left out"] == 1
 

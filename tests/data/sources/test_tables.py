@@ -110,7 +110,7 @@ def test_a_table_beyond_the_budget_is_spooled(tmp_path):
         ("a,b,label\n1,2,x\n3,4,5,y\n", {}, r"row 1 \(from 0\) has 4 values, 3 expected"),
         (CSV, {"label_column": "class"}, "no column 'class'; it has a, b, label"),
         ("a,b,label\n1,two,x\n", {}, r"column holds texts.*'b' \(.*'two' in row 0.*category_columns=\[\"b\"\]"),
-        ("a,b,label\n1,,x\n2,3,y\n", {}, r"1 missing value .* in row 0 \(from 0\), column 'b'.*data\.missing=fill"),
+        ("a,b,label\n1,,x\n2,3,y\n", {}, r"1 missing value .* in row 0 \(from 0\), column 'b'.*data\.missing=median"),
         ("a,b,label\n1,nan,x\n2,3,y\n", {}, "1 missing value"),
         ("a,b,label\n1,1e60,x\n2,3,y\n", {}, "too large"),
         ("a,b,label\n1,2,\n2,3,y\n", {}, "1 label is missing"),

@@ -230,7 +230,7 @@ def test_a_table_with_gaps_and_categories(tmp_path):
         "data.source=csv",
         f"data.path={table}",
         "data.label_column=label",
-        "data.missing=fill",
+        "data.missing=mean",
         'data.category_columns=["colour"]',
         *NETWORK,
     ]

@@ -187,6 +187,21 @@ def test_raw_samples_are_filled_and_standardised(method):
     assert np.ptp(expected, axis=0).max() > 1e-4
 
 
+@pytest.mark.parametrize(("method", "shape"), [("none", (7,)), ("standard", SERIES), ("series", SERIES)])
+def test_mask_channels_mark_missing_samples(method, shape):
+    features, mask = shape[-1], (0, 2)
+    parts = (np.full(features, 0.25), np.full(features, 1.5), np.linspace(-1, 1, features))
+    stored = (*shape[:-1], features + len(mask))
+    model = made_model(NETWORK, stored, Standardization(method, *parts, mask))
+    program = lower(model, varying_steps=False)
+    samples = np.delete(samples_of(model), mask, axis=-1)
+    samples[::2, ..., 1], samples[1::3, ..., 2] = np.nan, np.nan
+    assert program.sample_shape == shape
+    expected = model.probabilities(samples, scaled=False)
+    assert np.abs(program.run(samples) - expected).max() <= 2e-6
+    assert np.abs(expected - model.probabilities(np.nan_to_num(samples), scaled=False)).max() > 1e-4
+
+
 def test_an_ensemble_averages_scores():
     model = made_model([*NETWORK, 'parallel.replicas="ensemble"'], IMAGE, members=3)
     program = lower(model, varying_steps=False)

@@ -43,7 +43,7 @@ def lower(model: TrainedModel, varying_steps: bool) -> Program:
     weights = Weights(model.file.weights)
     output = lower_probabilities(builder, model.file.config, network, weights, x)
     return Program(
-        sample_shape=tuple(model.sample_shape),
+        sample_shape=tuple(model.raw_shape),
         classes=tuple(model.classes),
         ops=tuple(builder.ops),
         constants=builder.constants,

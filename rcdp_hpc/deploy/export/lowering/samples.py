@@ -26,6 +26,7 @@ def lower_samples(builder: Builder, model: TrainedModel) -> str:
     """Append what `TrainedModel.prepared` does to raw samples; return the name of the result, float32."""
     standardization, scale, axis = model.data.standardization, model.scale, len(model.sample_shape)
     x = SAMPLES
+    channels = _mask_channels(builder, model, axis)
     if standardization is not None and standardization.fill is not None:
         x = builder.op("fill", x, builder.constant("fill", standardization.fill / scale, np.float64))
     method = "none" if standardization is None else standardization.method
@@ -36,4 +37,17 @@ def lower_samples(builder: Builder, model: TrainedModel) -> str:
         x = builder.op("standardise_series", x, *builder.lengths, least=LEAST_RELATIVE_DEVIATION)
     elif scale != 1:
         x = builder.affine(x, np.zeros(1), np.array([scale]), axis=axis, name="scale", double=True)
+    if channels:
+        x = builder.op("concat", x, *channels, axis=axis)
     return builder.op("blank", x, *builder.lengths) if builder.lengths else x
+
+
+def _mask_channels(builder: Builder, model: TrainedModel, axis: int) -> tuple[str, ...]:
+    """Append the mask channels of missing values; return the name of the result, empty if the model has none."""
+    mask = () if model.data.standardization is None else model.data.standardization.mask
+    if not mask:
+        return ()
+    x = builder.op("gather", SAMPLES, builder.constant("masked_features", np.array(mask), np.int64), axis=axis)
+    # 0 times a number is 0, and 0 times NaN is NaN, which becomes 1.
+    x = builder.affine(x, np.zeros(1), np.zeros(1), axis=axis, name="mask", double=True)
+    return (builder.op("fill", x, builder.constant("missing", np.ones(len(mask)), np.float64)),)
