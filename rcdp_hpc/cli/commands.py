@@ -457,16 +457,20 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _verify_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
-    from rcdp_hpc.data.shards.verify import verify_shards
+    from rcdp_hpc.data.shards.verify import check_shards
 
-    findings = verify_shards(RunDirectory(options.run).shards, progress=True, comm=comm)
+    report = check_shards(RunDirectory(options.run).shards, progress=True, comm=comm)
     if not comm.is_root:
-        return EXIT_DAMAGED if findings else EXIT_DONE
-    for finding in findings:
+        return EXIT_DAMAGED if report.findings else EXIT_DONE
+    for finding in report.findings:
         log.error("%s", finding)
-    if findings:
+    for note in report.notes:
+        log.warning("%s", note)
+    if report.findings:
         return EXIT_DAMAGED
     log.info("all checksums, counts and class proportions are right, and synthetic rows derive from training rows only")
+    if report.groups:
+        log.info("none of %d groups is on two sides of the split", report.groups)
     return EXIT_DONE
 
 

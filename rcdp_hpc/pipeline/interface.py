@@ -31,9 +31,16 @@ class Verification:
     ----------
     findings : tuple of str
         The problems, with the name of the file; empty if there are none.
+    notes : tuple of str
+        Groups of a separate test set that are in training, too, and samples that occur in two splits, equal or nearly
+        so.
+    groups : int
+        Number of groups (patients, subjects, sites), none of which is on two sides of a split; 0 without groups.
     """
 
     findings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    groups: int = 0
 
     @property
     def ok(self) -> bool:
@@ -226,12 +233,13 @@ def verify(run: str | Path, *, comm: Any = None, progress: bool = False) -> Veri
     InputError
         If there are no shards.
     """
-    from rcdp_hpc.data.shards.verify import verify_shards
+    from rcdp_hpc.data.shards.verify import check_shards
 
     path = absolute_path(run)
     shards = path if (path / INDEX).exists() else RunDirectory(path).shards
     with communicator_of(comm) as ranks:
-        return Verification(tuple(verify_shards(shards, progress=progress, comm=ranks)))
+        report = check_shards(shards, progress=progress, comm=ranks)
+        return Verification(tuple(report.findings), tuple(report.notes), report.groups)
 
 
 def model_file(path: str | Path) -> Path:

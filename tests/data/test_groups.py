@@ -6,10 +6,12 @@ import h5py
 import numpy as np
 import pytest
 from data.conftest import make_config
+from data.shards.test_verify import change
+from launch import rcdp, run_ranks
 
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.reader import ShardReader
-from rcdp_hpc.data.shards.verify import verify_shards
+from rcdp_hpc.data.shards.verify import check_shards, verify_shards
 from rcdp_hpc.data.sources import LabelledArrays
 from rcdp_hpc.errors import InputError
 
@@ -24,7 +26,7 @@ def samples(seed=0):
 
 
 def prepared(folder, path="", arrays=None, **options):
-    prepare_shards(make_config(path, shards=2, **options), folder / "shards", arrays=arrays)
+    prepare_shards(make_config(path, **{"shards": 2, **options}), folder / "shards", arrays=arrays)
     return ShardReader(folder / "shards")
 
 
@@ -153,3 +155,50 @@ def test_a_test_file_with_groups_of_training_is_reported(tmp_path, caplog):
     assert "2 of 7 groups of the separate test set (data.group_column = 'patient') are in the training" in caplog.text
     assert "16 of 56 test samples are not of new groups, and their scores are likely too good: p23, p24" in caplog.text
     assert shards.index["groups"]["shared_with_test"] == {"groups": 2, "rows": 16}
+    report = check_shards(shards.directory, duplicates=False)
+    assert report.findings == []
+    assert report.groups == 0
+    assert "test and train share 2 of 30 groups, with 16 of 56 rows of test: 'p23', 'p24'" in report.notes[0]
+
+
+def test_verification_proves_it_and_finds_a_planted_leak(tmp_path):
+    x, y = samples()
+    arrays = LabelledArrays({"x": x, "y": y, "groups": PATIENT})
+    directory = prepared(tmp_path, source="arrays", arrays=arrays, shards=1, reserve=0.1).directory
+    assert check_shards(directory).groups == PATIENTS
+    shards = ShardReader(directory)
+    inside, outside = (int(shards.columns(split, 0, 1, ("group",))["group"][0]) for split in ("train", "test"))
+    shards.close()
+
+    def leak(columns):
+        columns["group"][:3] = inside
+
+    change(directory, "test", leak)
+    patient = shards.index["groups"]["names"][inside]
+    [finding] = [finding for finding in verify_shards(directory) if "share" in finding]
+    assert f"test and train share 1 of 30 groups, with 3 of {shards.rows('test')} rows of test: '{patient}'" in finding
+
+    def another(columns):
+        columns["group"][np.argmax(columns["synthetic"])] = outside
+
+    change(directory, "train", another)
+    assert any("has another group than the sample it is made of" in finding for finding in verify_shards(directory))
+
+    def unknown(columns):
+        columns["group"][4] = PATIENTS
+
+    change(directory, "validation", unknown)
+    assert any("row 4 has group 30, expected 0 to 29" in finding for finding in verify_shards(directory))
+
+
+@pytest.mark.mpi
+def test_ranks_verify_groups_and_repeated_samples_together(tmp_path):
+    x, y = samples()
+    x[100:110] = x[90:100]
+    arrays = LabelledArrays({"x": x, "y": y, "groups": PATIENT})
+    directory = prepared(tmp_path / "run", source="arrays", arrays=arrays, balance="none", test_fraction=0.4).directory
+    notes = check_shards(directory).notes
+    assert notes
+    done = run_ranks(3, rcdp("verify", str(tmp_path / "run")), timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert all(done.stdout.count(note) == 1 for note in [*notes, "none of 30 groups is on two sides of the split"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config.choices import BALANCING_METHODS, balancing_choice
 from rcdp_hpc.data.balancing.reserve import reserve_size
 from rcdp_hpc.data.balancing.targets import class_targets
+from rcdp_hpc.data.shards.group_checks import group_findings
 from rcdp_hpc.data.shards.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.shards.provenance import provenance_findings
 from rcdp_hpc.data.shards.reader import ShardReader
@@ -21,9 +23,29 @@ from rcdp_hpc.data.shards.sample_ids import damaged_ids
 from rcdp_hpc.data.split import RESERVE, Split
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.progress import Progress
+
+
+@dataclass
+class ShardReport:
+    """What the verification of shards found.
+
+    Attributes
+    ----------
+    findings : list of str
+        The problems, one line for each, with the name of the file; empty if there are none.
+    notes : list of str
+        Groups of a separate test set that are in training, too, and samples that occur in two splits.
+    groups : int
+        Number of groups (patients, subjects, sites), none of which is on two sides of a split; 0 if there are no
+        groups, or findings or notes about them.
+    """
+
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    groups: int = 0
 
 
 def verify_shards(
@@ -32,7 +54,18 @@ def verify_shards(
     progress: bool = False,
     comm: Communicator | None = None,
 ) -> list[str]:
-    """Check every checksum, count, proportion and origin of the shards in a folder. Collective.
+    """Return the findings of `check_shards` without a search for samples that occur in two splits. Collective."""
+    return check_shards(directory, check_stop, progress, comm, duplicates=False).findings
+
+
+def check_shards(
+    directory: Path,
+    check_stop: Callable[[], None] = lambda: None,
+    progress: bool = False,
+    comm: Communicator | None = None,
+    duplicates: bool = True,
+) -> ShardReport:
+    """Check every checksum, count, proportion, origin and group of the shards in a folder. Collective.
 
     The files, and then the classes, are divided among the ranks.
 
@@ -46,11 +79,13 @@ def verify_shards(
         Show progress on rank 0.
     comm : Communicator, optional
         All ranks; default: this process only.
+    duplicates : bool
+        Look for samples that occur in two splits, equal or nearly so, if there are no problems.
 
     Returns
     -------
-    list of str
-        The problems, one line for each, with the name of the file; empty if there are none. The same on every rank.
+    ShardReport
+        The same on every rank.
 
     Raises
     ------
@@ -67,7 +102,7 @@ def verify_shards(
 
     index = agree(comm, load)
     if isinstance(index, str):
-        return [index]
+        return ShardReport([index])
     steps = sum(len(split["shards"]) for split in index["splits"].values()) + len(index["classes"])
     with Progress(
         "verify", math.ceil(steps / comm.size), "files and classes", enabled=progress and comm.is_root
@@ -78,10 +113,34 @@ def verify_shards(
             check_stop()
 
         stray = agree(comm, lambda: _stray_files(directory, index) if comm.is_root else [])
-        return list(dict.fromkeys([*comm.broadcast(stray), *_content_findings(directory, comm, advance)]))
+        report = ShardReport(comm.broadcast(stray))
+        report.findings = list(dict.fromkeys([*report.findings, *_content_findings(directory, comm, advance, report)]))
+        if duplicates and not report.findings:
+            report.notes += _duplicate_notes(directory, comm, advance)
+        report.notes, report.groups = comm.broadcast((report.notes, report.groups))
+        return report
 
 
-def _content_findings(directory: Path, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
+def _duplicate_notes(directory: Path, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
+    """Return sentences about samples that occur in two splits, on rank 0. Collective."""
+    # Only verification needs them, and they import scipy.
+    from rcdp_hpc.data.shards.duplicates import equality_notes, read_digests
+    from rcdp_hpc.data.shards.near_duplicates import near_duplicate_notes
+
+    shards = ShardReader(directory, verify=False)
+    digests = read_digests(shards, comm, advance)
+
+    def notes() -> list[str]:
+        return [*equality_notes(digests), *near_duplicate_notes(shards, digests, advance)]
+
+    result = run_on_root(comm, notes)
+    shards.close()
+    return result
+
+
+def _content_findings(
+    directory: Path, comm: Communicator, advance: Callable[[int], None], report: ShardReport
+) -> list[str]:
     shards = ShardReader(directory, verify=True)
     damaged = _gathered(
         comm, lambda: [finding for split in shards.splits for finding in _damaged_files(shards, split, comm, advance)]
@@ -106,6 +165,11 @@ def _content_findings(directory: Path, comm: Communicator, advance: Callable[[in
         if len(columns) == len(shards.splits):
             if comm.is_root:
                 findings += _balance_findings(shards.index)
+                group_problems, notes = group_findings(shards.index, columns)
+                findings += group_problems
+                report.notes += notes
+                entry = shards.index.get("groups")
+                report.groups = len(entry["names"]) if entry and not group_problems and not notes else 0
             findings += provenance_findings(shards, dict(columns.items()), advance, (comm.rank, comm.size))
         shards.close()
         return findings
