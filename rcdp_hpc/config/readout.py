@@ -62,6 +62,23 @@ class ReadoutSection(Section):
         default_factory=list,
         description="units whose rows are left out, as after rcdp forget (ridge with keep_sums)",
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="readouts that are solved and whose scores are averaged (ridge, elm); candidates of a search are "
+        "evaluated by one",
+    )
+    member_rows: Literal["all", "under_sampled"] = Field(
+        "all",
+        description="training rows of a member",
+    )
+    member_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="ratio of the smallest to the largest class in the rows of a member",
+    )
     elm_penalty: float = Field(
         10.0,
         ge=1e-12,

@@ -317,6 +317,56 @@ READOUT = (
         lambda c: c.readout.ridge_selection != "left_out",
         "the penalty is chosen from the sums of the validation rows",
     ),
+    *(
+        Rule("readout.members", lambda c: c.readout.members > 1, needs, met, why)
+        for needs, met, why in (
+            (
+                f"readout.kind = {_listed(SOLVED)}",
+                lambda c: not c.readout.trained,
+                "members are solved (parallel.replicas = 'ensemble' trains networks)",
+            ),
+            (
+                "readout.member_rows = 'under_sampled', or readout.kind = 'elm'",
+                lambda c: c.readout.member_rows == "under_sampled" or not readout_choice(c.readout.kind).linear,
+                "ridge readouts of the same rows are the same",
+            ),
+            (
+                "readout.keep_sums = false",
+                lambda c: not c.readout.keep_sums,
+                "the sums of one readout would be kept",
+            ),
+            (
+                "parallel.replicas = 'synchronised'",
+                lambda c: c.parallel.replicas == "synchronised",
+                "replicas are networks that gradient steps train",
+            ),
+        )
+    ),
+    *(
+        Rule("readout.member_rows", lambda c: c.readout.member_rows == "under_sampled", needs, met, why)
+        for needs, met, why in (
+            (
+                "readout.members of 2 or more",
+                lambda c: c.readout.members > 1,
+                "the rows that one member leaves out would be lost (data.balance = 'random_under' does that)",
+            ),
+            (
+                "data.balance = 'none'",
+                lambda c: c.data.balance == "none",
+                "the rows of each member are balanced, and those of all members need not be",
+            ),
+            (
+                "augment.shifts = 0",
+                lambda c: not c.augment.shifts,
+                "the rows are drawn without their shifted copies",
+            ),
+            (
+                "loss.class_weights = 'none', or a readout.member_ratio below 1",
+                lambda c: c.loss.class_weights == "none" or c.readout.member_ratio < 1,
+                "classes with the same number of rows have the same weight",
+            ),
+        )
+    ),
     Rule(
         "readout.keep_sums",
         _keeps_sums,

@@ -150,6 +150,11 @@ def _refuse_unaveraged(files: Sequence[ModelFile]) -> None:
             "of another model do not correspond to them. Models with readout.kind = 'ridge', or trained by gradient "
             "steps, can be averaged."
         )
+    if file.config.readout.members > 1:
+        raise InputError(
+            f"{file.where}: is an ensemble of {file.config.readout.members} solved readouts, each of other rows. "
+            "Average models of single readouts (readout.members = 1)."
+        )
     if file.config.parallel.replicas == "ensemble":
         raise InputError(
             f"{file.where}: is an ensemble, whose members start from different weights. Average models of single "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,13 @@ class TrainedModel:
 
     def answers_of(self, states: torch.Tensor) -> Answers:
         """Return the answers for states, shape (rows, width)."""
-        return Answers.of_raw(self.probabilities_of(states))
+        return replace(Answers.of_raw(self.probabilities_of(states)), disagreement=self.disagreement_of(states))
+
+    def disagreement_of(self, states: torch.Tensor) -> NDArray[np.float32] | None:
+        """Return the disagreement of the members of an ensemble, shape (rows,), float32; None for a single network."""
+        with torch.no_grad():
+            values = self.network.disagreement(states.float())
+        return None if values is None else np.asarray(values.cpu().numpy())
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
         """Return class probabilities of states, shape (rows, classes), float32."""

@@ -56,6 +56,15 @@ class Network(nn.Module, ABC):
         """Return class probabilities, shape (rows, classes), of features (rows, features)."""
         return self.link(self(features))
 
+    def disagreement(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Return the disagreement of the members of an ensemble, shape (rows,), float32; None for a single network.
+
+        Parameters
+        ----------
+        features : torch.Tensor, shape (rows, features)
+        """
+        return None
+
     def random_draws(self) -> Sequence[Draw]:
         """Return the random numbers that a training step of this network draws, in any order.
 

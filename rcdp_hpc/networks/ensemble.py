@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.networks.base import Network
+from rcdp_hpc.networks.disagreement import mutual_information
 from rcdp_hpc.networks.sample_rng import SampleRng
 
 Weights = dict[str, torch.Tensor]
@@ -34,6 +35,10 @@ class Ensemble(Network):
         """Return the probabilities that averaged scores stand for; parameters as `Network.link`."""
         probabilities: torch.Tensor = self.members[0].link(scores)  # type: ignore[operator]
         return probabilities
+
+    def disagreement(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the mutual information of the members' probabilities; parameters as `Network.disagreement`."""
+        return mutual_information(torch.stack([member.probabilities(features) for member in self.members]))  # type: ignore[operator]
 
     @staticmethod
     def count(weights: Weights) -> int:

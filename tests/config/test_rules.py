@@ -16,6 +16,9 @@ CONVOLUTION = {"extractor.kind": "convolution"}
 KERNELS = {"extractor.kind": "kernels"}
 SUMS = {"readout.kind": "ridge", "data.balance": "none", "readout.keep_sums": True}
 UNITS = {"data.unit_pattern": "a", "data.balance": "none"}
+MEMBERS = {
+    "readout.kind": "ridge", "readout.members": 3, "readout.member_rows": "under_sampled", "data.balance": "none",
+}  # fmt: skip
 AT_ONCE = {"search.candidates_at_once": 2}
 
 # For every rule settings that break it, and settings that mend them.
@@ -84,6 +87,21 @@ CASES = [
      {"loss.teacher": "runs/large", "readout.kind": "ridge"}, {"readout.kind": "network"}),
     ("loss.teacher = ['runs/large'] needs another loss.kind than 'eq12'",
      {"loss.teacher": "runs/large", "loss.kind": "eq12"}, {"loss.kind": "focal"}),
+    ("readout.members = 3 needs readout.kind = 'ridge' or 'elm'", {"readout.members": 3}, {"readout.kind": "elm"}),
+    ("readout.members = 3 needs readout.member_rows = 'under_sampled', or readout.kind = 'elm'",
+     {**MEMBERS, "readout.member_rows": "all"}, {"readout.kind": "elm"}),
+    ("readout.members = 3 needs readout.keep_sums = false", {**MEMBERS, "readout.keep_sums": True},
+     {"readout.keep_sums": False}),
+    ("readout.members = 3 needs parallel.replicas = 'synchronised'", {**MEMBERS, "parallel.replicas": "ensemble"},
+     {"parallel.replicas": "synchronised"}),
+    ("readout.member_rows = 'under_sampled' needs readout.members of 2 or more", {**MEMBERS, "readout.members": 1},
+     {"readout.members": 2}),
+    ("readout.member_rows = 'under_sampled' needs data.balance = 'none'", {**MEMBERS, "data.balance": "smote"},
+     {"data.balance": "none"}),
+    ("readout.member_rows = 'under_sampled' needs augment.shifts = 0", {**MEMBERS, "augment.shifts": 1},
+     {"augment.shifts": 0}),
+    ("readout.member_rows = 'under_sampled' needs loss.class_weights = 'none', or a readout.member_ratio below 1",
+     {**MEMBERS, "loss.class_weights": "balanced"}, {"readout.member_ratio": 0.5}),
     ("training.weight_bits = 8 needs another readout.kind than 'ridge'",
      {"training.weight_bits": 8, "readout.kind": "ridge"}, {"readout.kind": "network"}),
     ("readout.keep_sums = true needs readout.kind = 'ridge'",

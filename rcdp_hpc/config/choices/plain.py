@@ -307,6 +307,17 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "readout.member_rows",
+        (
+            Choice("all", "all rows; members differ by their random weights (elm)"),
+            Choice(
+                "under_sampled",
+                "all rows of the smallest class and as many of each other class, drawn for each member",
+                keys=("readout.member_ratio",),
+            ),
+        ),
+    ),
+    ChoiceTable(
         "readout.ridge_precision",
         (
             Choice("double", "float64"),

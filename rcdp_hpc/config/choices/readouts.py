@@ -41,6 +41,7 @@ _PACKAGE = "rcdp_hpc.networks.readouts"
 _SOLVERS = "rcdp_hpc.training.solve"
 _WIDTHS = ("readout.outputs", "readout.hidden", "readout.dropout")
 _LAYERS = (*_WIDTHS, "readout.layers")
+_MEMBERS = ("readout.members", "readout.member_rows", "readout.member_ratio")
 _READOUTS = (
     ReadoutChoice(
         "network",
@@ -54,7 +55,7 @@ _READOUTS = (
         "ridge",
         "linear, solved by ridge regression",
         f"{_PACKAGE}.ridge:RidgeNetwork",
-        ("readout.keep_sums", "readout.without_units"),
+        ("readout.keep_sums", "readout.without_units", *_MEMBERS),
         solver=f"{_SOLVERS}.ridge_solver:RidgeSolver",
         linear=True,
         dense=True,
@@ -70,6 +71,7 @@ _READOUTS = (
             "readout.relu_slope",
             "readout.elm_penalty",
             "readout.bands",
+            *_MEMBERS,
         ),
         solver=f"{_SOLVERS}.elm_solver:ELMSolver",
         dense=True,

@@ -88,6 +88,11 @@ def _refuse(task: CompressTask) -> None:
             f"readout.kind = {kind!r}: only the features of a ridge readout are removed in closed form; solve one with "
             "--set readout.kind=ridge, or make this one smaller by its own settings"
         )
+    if task.config.readout.members > 1:
+        raise InputError(
+            f"readout.members = {task.config.readout.members}: features are removed from a single ridge readout; solve "
+            "one with --set readout.members=1 --set readout.member_rows=all"
+        )
     if task.options.unit == "units":
         raise InputError("unit = 'units': a ridge readout has no hidden units; choose 'features' or 'nodes'")
     if task.options.unit == "nodes":

@@ -36,7 +36,12 @@ class RidgeNetwork(Network):
 
     def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of features (rows, features)."""
-        return torch.log(self.linear(features).clamp_min(LEAST_SHARE))
+        return torch.log(self.linear_scores(features).clamp_min(LEAST_SHARE))
+
+    def linear_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Return z, which approximates one-hot classes, shape (rows, classes), of features (rows, features)."""
+        scores: torch.Tensor = self.linear(features)
+        return scores
 
     @staticmethod
     def weights_of(readout: RidgeReadout) -> dict[str, torch.Tensor]:

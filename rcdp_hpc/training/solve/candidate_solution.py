@@ -77,7 +77,7 @@ def solved_scores(
     CandidateError
         If the readout cannot be solved.
     """
-    readout = config.readout.model_copy(update={"ridge_selection": "validation"})
+    readout = config.readout.model_copy(update={"ridge_selection": "validation", "members": 1})
     solution = solver_of(config).solve(
         config.model_copy(update={"readout": readout}), SingleProcess(), rows.source(), shape, seed,
         with_validation=False, before_block=before_block,

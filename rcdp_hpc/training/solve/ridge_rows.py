@@ -18,9 +18,10 @@ from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve.member_rows import MemberRows
 from rcdp_hpc.training.solve.ridge_fit import (
     ORIGINAL,
     SYNTHETIC,
@@ -71,6 +72,27 @@ def streamed_source(
         reservoir.width, len(shards.classes), rows, shards.rows("validation"), counts,
         lambda: partitions("train"), lambda: partitions("validation"), gather, feature_bound(config), device=device,
     )  # fmt: skip
+
+
+def drawn_rows(
+    config: Config, comm: Communicator, shards: ShardReader, plan: BatchPlan, source: RowSource
+) -> MemberRows | None:
+    """Return the rows of each member of an ensemble, drawn from those of `streamed_source`. Collective.
+
+    None if ``readout.member_rows`` says that all members have all rows.
+    """
+    if config.readout.member_rows == "all":
+        return None
+
+    def labels() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        train, validation = (
+            shards.columns(split, 0, shards.rows(split), ("y",))["y"].astype(np.int64) for split in SPLITS
+        )
+        return train, validation
+
+    starts = tuple([start for start, _ in _local_bounds(plan, shards.rows(split))] for split in SPLITS)
+    of_all = run_on_root(comm, labels)
+    return MemberRows(source, of_all, (starts[0], starts[1]), config.readout.member_ratio, config.run.seed)
 
 
 def cached_source(

@@ -30,8 +30,9 @@ from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.solve.elm_rows import room_for_states, stored
 from rcdp_hpc.training.solve.kept_solve import solve_keeping_sums, write_sums
 from rcdp_hpc.training.solve.layer_file import LayerFile
+from rcdp_hpc.training.solve.members import Members, solve_members
 from rcdp_hpc.training.solve.ridge import outcome
-from rcdp_hpc.training.solve.ridge_rows import streamed_source
+from rcdp_hpc.training.solve.ridge_rows import drawn_rows, streamed_source
 from rcdp_hpc.training.solve.solver import solver_of
 
 SOLVE_AGAIN = "Solve the readout again with rcdp train --restart."
@@ -67,22 +68,27 @@ def solve_readout(
     made_with = json.dumps({"settings": settings, "shards": shards.digest}, sort_keys=True)
     file = LayerFile(run.train / "layers.pt", made_with)
     rows = math.ceil((shards.rows("train") + shards.rows("validation")) / comm.size)
-    passes = solver.passes(config)
+    passes = solver.passes(config) * config.readout.members
     room = room_for_states(config, comm, reservoir.device) if passes > 1 else 0
     is_stored = passes > 1 and STATE_BYTES * rows * reservoir.width <= room
     total = rows if is_stored else rows * passes
+    before_block = partial(signals.raise_if_stopped, "solving the readout")
     with Progress("states and sums", total, enabled=comm.is_root and config.run.progress) as progress:
         source = streamed_source(config, comm, shards, reservoir, plan, progress)
         if is_stored:
             source = stored(source)
         if config.readout.keep_sums:
             solution, kept = solve_keeping_sums(config, comm, shards, reservoir, progress)
+        elif config.readout.members > 1:
+            kept = None
+            drawn = drawn_rows(config, comm, shards, plan, source)
+            members = Members(config, source, reservoir.feature_shape, config.run.seed, drawn, before_block)
+            solution = solve_members(comm, members)
         else:
             kept = None
             solution = solver.solve(
-                config, comm, source, reservoir.feature_shape, config.run.seed,
-                before_block=partial(signals.raise_if_stopped, "solving the readout"), file=file,
-            )  # fmt: skip
+                config, comm, source, reservoir.feature_shape, config.run.seed, before_block=before_block, file=file
+            )
     log.info(
         "readout solved by %s: %s", solver.method, outcome(solution.judged_by, solution.accuracy, solution.penalties)
     )

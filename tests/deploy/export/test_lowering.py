@@ -25,6 +25,11 @@ CASES = {
     "tanh, focal": ([*NETWORK, 'readout.activation="tanh"', 'loss.kind="focal"'], IMAGE),
     "eq. 12": ([*NETWORK, 'loss.kind="eq12"'], IMAGE),
     "elm": (['readout.kind="elm"', "readout.layers=2", "readout.hidden=8"], IMAGE),
+    "ridge, members": (
+        ['readout.kind="ridge"', "readout.members=3", 'readout.member_rows="under_sampled"', 'data.balance="none"'],
+        IMAGE,
+    ),
+    "elm, members": (['readout.kind="elm"', "readout.hidden=8", "readout.members=2"], IMAGE),
     "scans, bidirectional, stacked": (
         [*NETWORK, 'reservoir.scans=["rows", "columns-backward"]', "reservoir.bidirectional=true", "reservoir.layers=2",
          'reservoir.sequence="both"', "reservoir.leak_low=0.2", "reservoir.window=3"],

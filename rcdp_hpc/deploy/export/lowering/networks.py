@@ -22,6 +22,7 @@ from rcdp_hpc.networks.end_to_end import EndToEnd
 from rcdp_hpc.networks.ensemble import Ensemble
 from rcdp_hpc.networks.losses.rms import LEAST_SCORE
 from rcdp_hpc.networks.readouts.ridge import LEAST_SHARE
+from rcdp_hpc.networks.readouts.solved_ensemble import SolvedEnsemble
 
 # By ``readout.kind``. A solved readout returns z, which approximates one-hot classes, any other one class scores.
 READOUTS: dict[str, Callable[..., str]] = {
@@ -61,7 +62,13 @@ def lower_probabilities(builder: Builder, config: Config, network: Network, weig
 
 
 def _scores(builder: Builder, config: Config, network: Network, weights: Weights, x: str) -> str:
-    """Return the class scores of one network; of a solved readout z."""
+    """Return the class scores of one network; of a solved readout, or the mean of several, z."""
+    if isinstance(network, SolvedEnsemble):
+        members = [
+            _scores(builder, config, cast(Network, member), weights.part(f"members.{number}"), x)
+            for number, member in enumerate(network.members)
+        ]
+        return builder.op("weighted_sum", *members, weights=[1 / len(members)] * len(members))
     if not isinstance(network, EndToEnd):
         if config.readout.kind not in READOUTS:
             raise InputError(f"readout.kind = {config.readout.kind!r} has no operations and cannot be exported")
