@@ -50,13 +50,14 @@ def with_groups(source: Source, data: DataSection) -> Source:
     ------
     InputError
         If ``data.group_pattern`` is set and samples have no names, a name does not match, or the samples have groups
-        already; or if they have groups and units.
+        already; if the source does not read the key that names the groups; or if samples have groups and units.
     """
     if data.group_pattern and source.has_groups:
         raise InputError(f"data.group_pattern = {data.group_pattern!r}: the samples have groups already; set it to ''.")
     parts = [_with_pattern(source, part, data.group_pattern) for part in (source.train, source.test)]
     train, test = parts
     if train is None or train.groups is None:
+        _refuse_unread(source, data)
         return source
     if data.unit_pattern:
         raise InputError(
@@ -66,6 +67,16 @@ def with_groups(source: Source, data: DataSection) -> Source:
     held = [part.groups for part in (train, test) if part is not None and part.groups is not None]
     names = sorted({group.names[code] for group in held for code in np.unique(group.codes).tolist()})
     return replace(source, train=_joined(train, names), test=None if test is None else _joined(test, names))
+
+
+def _refuse_unread(source: Source, data: DataSection) -> None:
+    """Raise an `InputError` if a setting names groups and the source has none: a warning could be overlooked."""
+    if data.group_column or data.group_name:
+        raise InputError(
+            f"{origin_of(data)}: data.source = {source.name!r} does not read it. Tables have data.group_column, array "
+            "files data.group_name, Python programs groups in data, and any source with names of samples "
+            "data.group_pattern."
+        )
 
 
 def origin_of(data: DataSection) -> str:

@@ -133,6 +133,15 @@ def test_a_missing_value_and_a_missing_column(tmp_path):
         prepared(tmp_path, path, source="csv", group_column="patients")
 
 
+@pytest.mark.parametrize("options", [{"group_column": "patient"}, {"source": "digits", "group_name": "site"}])
+def test_a_key_that_the_source_does_not_read(tmp_path, options):
+    x, y = samples()
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    path = "" if "source" in options else tmp_path / "t.npz"
+    with pytest.raises(InputError, match=r"data\.group_\w+ = '\w+': data\.source = '\w+' does not read it"):
+        prepared(tmp_path, path, **options)
+
+
 def test_a_class_of_one_group_and_a_large_group_are_reported(tmp_path, caplog):
     x, y = samples()
     y = np.where(PATIENT == 3, 2, y)

@@ -108,7 +108,7 @@ def select_columns(
             findings.warnings.append(
                 f"column {name!r} is a feature although its name is that of an id; it has {distinct[place]} distinct "
                 f"values. If it is not a feature: {set_line('drop_columns', [name])}; if it is the same for all "
-                "rows of one series, set data.sequence_column"
+                "rows of one series, set data.sequence_column; if it names patients or sites, data.group_column"
             )
     for reason, same in doubts.items():
         findings.warnings.append(
