@@ -79,6 +79,7 @@ def one_pass_data(config: Config) -> FitnessData:
         synthetic=np.repeat([False, True], [len(y), 50])[order],
         source_index=np.concatenate([np.arange(len(y)), first])[order],
         neighbour_index=np.concatenate([np.full(len(y), -1), second])[order],
+        group=None,
     )
     samples = np.concatenate([x, x[first] + step * (x[second] - x[first])])[order]
     folds = parent_folds(rows, "abcd", config)

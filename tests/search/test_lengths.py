@@ -169,7 +169,7 @@ class Shards:
         neighbours = np.where(synthetic, sources + 1, -1)
         return SimpleNamespace(
             x=x[part], y=y[part], synthetic=synthetic, length=lengths[part].astype(np.int32), source_index=sources,
-            neighbour_index=neighbours,
+            neighbour_index=neighbours, group=None,
         )  # fmt: skip
 
 

@@ -74,7 +74,8 @@ def parent_folds(rows: Rows, classes: Sequence[str], config: Config) -> NDArray[
     """
     real = np.flatnonzero(~np.asarray(rows.synthetic, dtype=bool))
     labels = np.asarray(rows.y, dtype=np.int64)[real]
-    numbers = fold_numbers(labels, classes, config.search.folds, config.run.seed, "search.folds")
+    groups = None if rows.group is None else np.asarray(rows.group, dtype=np.int64)[real]
+    numbers = fold_numbers(labels, classes, config.search.folds, config.run.seed, "search.folds", groups)
     samples = np.asarray(rows.source_index)[real]
     order = np.argsort(samples)
     neighbours = np.where(rows.synthetic, rows.neighbour_index, rows.source_index)
@@ -91,6 +92,7 @@ def balanced_folds(
     storage: Storage,
     categories: tuple[int, ...] = (),
     lengths: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> list[Arrays]:
     """Return x_train, y_train, x_val and y_val of every fold; only the training part of each is balanced.
 
@@ -110,13 +112,15 @@ def balanced_folds(
         Indices of features that are categories.
     lengths : ndarray, shape (rows,), int64, optional
         Number of steps of each padded sample.
+    groups : ndarray, shape (rows,), int64, optional
+        Number of each row's group, all rows of which are in one fold.
 
     Raises
     ------
     InputError
         If the rows cannot be balanced fold by fold, or a class is too small for it.
     """
-    numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds")
+    numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds", groups)
     data = config.data.model_copy(update={"folds": config.search.folds})
     source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
     parts = []

@@ -204,7 +204,8 @@ def fitness_rows(
         lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
         storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
         x, y = train.x[real], arrays["y_train"][real]
-        folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths)
+        groups = None if train.group is None else np.asarray(train.group, dtype=np.int64)[real]
+        folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths, groups)
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
     def read() -> dict[str, NDArray[Any]]:

@@ -156,6 +156,9 @@ def test_without_balancing_folds_have_the_real_rows():
 
 
 class Shards:
+    def __init__(self, groups: np.ndarray | None = None) -> None:
+        self.groups = groups
+
     classes = ("a", "b")
     layout = SimpleNamespace(storage=FLOATS)
     index: ClassVar[dict] = {}
@@ -173,8 +176,9 @@ class Shards:
         neighbours[numbers == 39] = 99
         sources = np.where(synthetic, 3 * (numbers - 32), numbers)
         return SimpleNamespace(
-            x=x, y=y, synthetic=synthetic, length=None, source_index=sources, neighbour_index=neighbours
-        )
+            x=x, y=y, synthetic=synthetic, length=None, source_index=sources, neighbour_index=neighbours,
+            group=self.groups[start:stop] if self.groups is not None and split == "train" else None,
+        )  # fmt: skip
 
 
 def test_synthetic_rows_never_enter_folds_that_are_balanced_separately(caplog):
@@ -199,6 +203,18 @@ def test_rows_of_one_pass_have_the_folds_of_their_original_rows():
     assert data.parent_folds[33:39].tolist() == [[numbers[3 * i], numbers[2 * i]] for i in range(1, 7)]
     assert data.parent_folds[39].tolist() == [numbers[21], NO_FOLD]
     assert data.fingerprint() != fitness_rows(Shards(), small_config(folds=5), SingleProcess()).fingerprint()
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_the_rows_of_a_group_are_in_one_fold(folds):
+    groups = (np.arange(40) // 3 % 9).astype(np.int32)
+    data = fitness_rows(Shards(groups), small_config(folds=folds), SingleProcess())
+    if folds == 2:  # balanced separately
+        held_out = [set(groups[:32][fold.origin_val]) for fold in data.folds]
+        assert not held_out[0] & held_out[1]
+    else:
+        assert all(len(set(data.original_folds[groups[:32] == group])) == 1 for group in range(9))
+        assert set(data.original_folds) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
