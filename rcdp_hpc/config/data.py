@@ -210,6 +210,11 @@ class DataSection(Section):
         json_schema_extra=RESUMABLE,
     )
 
+    @property
+    def names_groups(self) -> bool:
+        """Whether a setting names the groups of samples (patients, subjects, sites), which stay on one side."""
+        return bool(self.group_column or self.group_name or self.group_pattern)
+
     @field_validator("unit_pattern", "group_pattern")
     @classmethod
     def _regular_expression(cls, pattern: str) -> str:

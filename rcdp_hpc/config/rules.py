@@ -165,7 +165,7 @@ GROUP_KEYS = ("group_column", "group_name", "group_pattern")
 
 
 def _has_groups(config: Config) -> bool:
-    return any(getattr(config.data, key) for key in GROUP_KEYS)
+    return config.data.names_groups
 
 
 _NO_GROUPS = "no data.group_column, data.group_name or data.group_pattern"
@@ -295,6 +295,13 @@ READOUT = (
         "readout.ridge_selection = 'validation' or 'auto'",
         lambda c: c.readout.ridge_selection != "left_out",
         "shifts repeat every row, and leaving out one row at a time would leave its copies in",
+    ),
+    Rule(
+        "readout.ridge_selection",
+        lambda c: c.readout.ridge_selection == "left_out",
+        _NO_GROUPS,
+        lambda c: not _has_groups(c),
+        "a row that is left out is predicted from other rows of its group (take 'validation' or 'auto')",
     ),
     Rule(
         "readout.keep_sums",

@@ -10,6 +10,7 @@ from typing import Any
 from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.config.choices import ARRAYS
 from rcdp_hpc.config.paths import absolute_path
+from rcdp_hpc.config.rules import contradictions
 from rcdp_hpc.data.sources.in_memory import LabelledArrays
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -18,6 +19,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 Settings = Config | Mapping[str, Any] | str | Path
 
+# The name of the array of groups in the data.
+GROUPS = "groups"
 # Bytes of one broadcast.
 PIECE_BYTES = 2**26
 
@@ -55,10 +58,12 @@ def with_data(
     """
     arrays = agree(comm, lambda: labelled_arrays(data, test))
     given = comm.allgather(arrays is not None)
+    groups = comm.broadcast(GROUPS if arrays is not None and arrays.has_groups else "")
     if any(given) and not given[0]:
         raise agreed(InputError(f"rank {given.index(True)} passes data, rank 0 does not: rank 0 prepares the shards."))
-    resumed = comm.broadcast(agree_on_root(comm, lambda: not given[0] and _began_with_arrays(out)))
-    return agree(comm, lambda: _config_of(config, given[0], resumed)), arrays
+    earlier = comm.broadcast(agree_on_root(comm, lambda: None if given[0] else _groups_of_earlier(out)))
+    resumed = earlier is not None
+    return agree(comm, lambda: _config_of(config, given[0], resumed, earlier or groups)), arrays
 
 
 def labelled_arrays(data: Any, test: Any = None) -> LabelledArrays | None:
@@ -81,13 +86,19 @@ def labelled_arrays(data: Any, test: Any = None) -> LabelledArrays | None:
     return LabelledArrays(_part("data", data), None if test is None else _part("test", test))
 
 
-def with_arrays(config: Config) -> Config:
+def with_arrays(config: Config, groups: str = "") -> Config:
     """Return the configuration with ``data.source = "arrays"``.
+
+    Parameters
+    ----------
+    config : Config
+    groups : str
+        ``data.group_name`` if the samples have groups, so that other settings fit them; empty otherwise.
 
     Raises
     ------
     InputError
-        If the configuration names other data.
+        If the configuration names other data, or settings that contradict groups.
     """
     named = _named_data(config)
     if named:
@@ -95,10 +106,16 @@ def with_arrays(config: Config) -> Config:
             f"arrays are given, and the configuration names {named}: leave one out. With a profile: "
             f'load_config(..., data={{"source": "{ARRAYS}"}}).'
         )
-    if config.data.source == ARRAYS:
+    changes = {} if config.data.source == ARRAYS else {"source": ARRAYS}
+    if groups and not config.data.names_groups:
+        changes["group_name"] = groups
+    if not changes:
         return config
-    changed = config.model_copy(update={"data": config.data.model_copy(update={"source": ARRAYS})})
-    return changed.with_chosen((config.chosen or frozenset()) | {"data.source"})
+    changed = config.model_copy(update={"data": config.data.model_copy(update=changes)})
+    problem = next(contradictions(changed), None)
+    if problem is not None:
+        raise InputError(f"the data have groups, and {problem}.")
+    return changed.with_chosen((config.chosen or frozenset()) | {f"data.{key}" for key in changes})
 
 
 def arrays_of_root(comm: Communicator, arrays: LabelledArrays | None) -> LabelledArrays | None:
@@ -124,17 +141,19 @@ def arrays_of_root(comm: Communicator, arrays: LabelledArrays | None) -> Labelle
     return arrays if comm.is_root else pickle.loads(b"".join(pieces))
 
 
-def _began_with_arrays(out: str | Path) -> bool:
+def _groups_of_earlier(out: str | Path) -> str | None:
+    """Return ``data.group_name`` of a run directory that was begun with arrays; None if there is none."""
     run = RunDirectory(absolute_path(out))
-    return run.config_file.exists() and run.config().data.source == ARRAYS
+    data = run.config().data if run.config_file.exists() else None
+    return data.group_name if data is not None and data.source == ARRAYS else None
 
 
-def _config_of(config: Settings, has_arrays: bool, resumed: bool) -> Config:
+def _config_of(config: Settings, has_arrays: bool, resumed: bool, groups: str) -> Config:
     if isinstance(config, Mapping):
         config = load_config(config)
     elif not isinstance(config, Config):  # a profile for other data keeps its other settings
         config = load_config(config, **({"data": {"source": ARRAYS}} if has_arrays else {}))
-    return with_arrays(config) if has_arrays or (resumed and not _named_data(config)) else config
+    return with_arrays(config, groups) if has_arrays or (resumed and not _named_data(config)) else config
 
 
 def _named_data(config: Config) -> str:

@@ -48,6 +48,8 @@ CASES = [
      {"data.group_name": "site", "data.group_pattern": "a"}, {"data.group_name": ""}),
     ("data.group_column = 'label' needs another column than data.label_column", {"data.group_column": "label"},
      {"data.group_column": "site"}),
+    ("readout.ridge_selection = 'left_out' needs no data.group_column, data.group_name or data.group_pattern",
+     {"readout.ridge_selection": "left_out", "data.group_column": "site"}, {"readout.ridge_selection": "auto"}),
     ("readout.keep_sums = true needs no data.group_column, data.group_name or data.group_pattern",
      {**SUMS, "data.group_column": "site"}, {"data.group_column": ""}),
     ("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'",

@@ -162,3 +162,16 @@ def test_only_rank_0_needs_the_arrays(tmp_path):
     correct = alone["evaluate"]["correct"]
     refused = "rank 1 passes data, rank 0 does not: rank 0 prepares the shards."
     assert line == f"RESULT {[correct] * 2} [60, 60] {[refused] * 2} 2"
+
+
+def test_groups_of_arrays_are_settings_that_others_fit(tmp_path):
+    data = {"x": X, "y": Y, "groups": np.arange(60) // 4}
+    first = rcdp_hpc.run(SETTINGS, tmp_path / "run", data=data)
+    assert rcdp_hpc.run(SETTINGS, tmp_path / "run")["evaluate"]["confusion"] == first["evaluate"]["confusion"]
+    assert index_of(tmp_path / "run")["settings"]["data"]["group_name"] == "groups"
+    assert rcdp_hpc.verify(tmp_path / "run").groups == 15
+    left_out = {**SETTINGS, "readout": {"ridge_selection": "left_out"}}
+    with pytest.raises(InputError, match=r"the data have groups, and readout\.ridge_selection = 'left_out' needs no"):
+        rcdp_hpc.run(left_out, tmp_path / "other", data=data)
+    with pytest.raises(InputError, match=r"arrays: data\.group_name = 'site', and data has no groups"):
+        rcdp_hpc.prepare({"data": {"source": "arrays", "group_name": "site"}}, tmp_path / "none", data=(X, Y))

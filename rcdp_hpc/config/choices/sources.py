@@ -125,7 +125,7 @@ SOURCES = ChoiceTable(
         SourceChoice(
             ARRAYS, "arrays or a data frame in a Python program: rcdp_hpc.run(config, out, data=(x, y))",
             f"{_READERS}.in_memory:ArraysReader",
-            (_LAYOUT, *(key for key in _COLUMNS if key != "data.label_column")), has_named_columns=True,
+            (_LAYOUT, _GROUPS, *(key for key in _COLUMNS if key != "data.label_column")), has_named_columns=True,
         ),
     ),
     user_class="a reader of your own (docs/extending.md)",

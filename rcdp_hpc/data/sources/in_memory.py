@@ -41,6 +41,11 @@ class LabelledArrays:
     train: Mapping[str, Any]
     test: Mapping[str, Any] | None = None
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether the samples have groups."""
+        return self.train.get("groups") is not None
+
 
 class ArraysReader(SourceReader):
     """Arrays, data frames and lists of series that a Python program passes to a stage."""
@@ -61,6 +66,8 @@ class ArraysReader(SourceReader):
                 "Call rcdp_hpc.run(config, out, data=(x, y))."
             )
         train, test = request.arrays.train, request.arrays.test
+        if request.data.group_name and not request.arrays.has_groups:
+            raise InputError(f"{WHERE}: data.group_name = {request.data.group_name!r}, and data has no groups.")
         if is_frame(train["x"]):
             return _source_of_frame(request, train, test)
         if test is not None and is_frame(test["x"]):

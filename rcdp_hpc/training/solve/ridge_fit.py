@@ -177,8 +177,8 @@ def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OU
     ----------
     config : Config
         ``readout.ridge_selection`` is read. "auto" does not use leave-one-out with ``augment.shifts``, because the
-        shifted copies of a row would have to be left out with it, and with ``reservoir.noise``, which only training
-        rows have.
+        shifted copies of a row would have to be left out with it, with groups of samples, because the other rows of its
+        group would have to, and with ``reservoir.noise``, which only training rows have.
     rows : int
         Rows whose states are in memory at once.
     width : int
@@ -189,7 +189,7 @@ def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OU
     if config.readout.ridge_selection != "auto":
         return config.readout.ridge_selection == "left_out"
     few = rows <= 10_000 and min(rows, width) <= at_most and rows * width <= 2**25
-    return few and not config.augment.shifts and not config.reservoir.noise
+    return few and not (config.augment.shifts or config.data.names_groups or config.reservoir.noise)
 
 
 def row_class_weights(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:

@@ -236,6 +236,7 @@ def test_leave_one_out_is_used_for_few_rows(rows, width, expected):
     assert left_out_suits(config_of(readout__ridge_selection="left_out"), rows, width)
     assert not left_out_suits(config_of(readout__ridge_selection="validation"), rows, width)
     assert not left_out_suits(config_of(augment__shifts=1), rows, width)
+    assert not left_out_suits(config_of(data__group_name="site"), rows, width)
 
 
 def test_weights_replace_synthetic_rows():
