@@ -283,6 +283,7 @@ RUN = {
         ("own-data.md", "rcdp run table"),
         ("search.md", "rcdp run series"),
         ("prediction.md", "rcdp predict RUN SAMPLES"),
+        ("prediction.md", "rcdp predict RUN NEW"),
         ("crossvalidation.md", "mpirun -n 2 rcdp crossvalidate"),
         ("crossvalidation.md", "rcdp crossvalidate digits"),
     )
@@ -336,8 +337,11 @@ def test_a_selection_of_state_sets(own, monkeypatch):
 def test_prediction(own, trained, monkeypatch):
     _, _, data = own
     monkeypatch.chdir(trained)
-    for line in lines_of("prediction.md", "rcdp predict"):
+    for line in lines_of("prediction.md", "rcdp predict RUN SAMPLES"):
         run_line(line, {"RUN": "runs/mine", "SAMPLES": str(data.new)})
+    for line in lines_of("prediction.md", "rcdp predict RUN NEW"):
+        run_line(line, {"RUN": "runs/mine", "NEW": str(data.new)})
+        assert len(Path("decided.csv").read_text().splitlines()) == own_data.NEW + 1
     with Path("labels.csv").open(newline="") as file:
         rows = list(csv.reader(file))[1:]
     assert len(rows) == own_data.NEW

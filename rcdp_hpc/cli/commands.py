@@ -323,9 +323,10 @@ def _predict_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     if not is_exported(options.run):
         require_torch()
     from rcdp_hpc.deploy.predict import predict
-    from rcdp_hpc.deploy.reading import model_and_reading
+    from rcdp_hpc.deploy.reading import model_and_reading, stated_prediction
 
-    model, reading = agree(comm, lambda: model_and_reading(options.run, options.set))
+    settings, prediction = agree(comm, lambda: stated_prediction(options.set))
+    model, reading = agree(comm, lambda: model_and_reading(options.run, settings))
     counts = predict(
         model,
         options.samples,
@@ -336,6 +337,7 @@ def _predict_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
         any_scale=options.any_scale,
         allow_code=options.allow_code,
         output_format=options.format or "",
+        prediction=prediction,
     )
     if comm.is_root:
         log.info("%s", "  ".join(f"{name}: {count}" for name, count in counts.items()))
@@ -383,7 +385,7 @@ def _export(options: argparse.Namespace) -> int:
     require_torch()
     from rcdp_hpc.deploy.export.export import export
 
-    exported = export(options.run, options.to, check=not options.no_check)
+    exported = export(options.run, options.to, not options.no_check, not options.uncalibrated)
     for file in exported.files:
         log.info("wrote %s", file)
     log.info("%s", exported.summary)

@@ -345,8 +345,9 @@ def _add_predict(commands: Any) -> None:
         "default: by the end of its name",
     )  # fmt: skip
     predict.add_argument(
-        "--set", action="append", default=[], metavar="data.KEY=VALUE",
-        help="change how samples are read, as in data.delimiter=';' (may be repeated)",
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change how samples are read, as in data.delimiter=';', or how answers are chosen: prediction.priors, "
+        ".thresholds, .costs (may be repeated)",
     )  # fmt: skip
     predict.add_argument(
         "--any-scale", action="store_true", help="predict samples on another scale than the training data"
@@ -392,6 +393,7 @@ def _add_export(commands: Any) -> None:
         "--to", type=path, required=True, metavar="FILE", help=f"file to write: {EXPORT_FORMATS.suffixes_text()}"
     )
     export.add_argument("--no-check", action="store_true", help="do not compare the file with the model on test rows")
+    export.add_argument("--uncalibrated", action="store_true", help="leave out the calibration of the probabilities")
     export.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 

@@ -25,6 +25,7 @@ from rcdp_hpc.config.kind_defaults import KINDS, DataFacts
 from rcdp_hpc.config.load import load_config, parse_config, parse_overrides, profile_names
 from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
 from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
+from rcdp_hpc.config.prediction import PredictionSection
 from rcdp_hpc.config.pruning import PruningSection
 from rcdp_hpc.config.readout import ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
@@ -51,6 +52,7 @@ __all__ = [
     "OptimizerSection",
     "ParallelSection",
     "PartitionSection",
+    "PredictionSection",
     "PruningSection",
     "RangeSection",
     "ReadoutSection",

@@ -12,6 +12,7 @@ from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.extractor import ExtractorSection
 from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
 from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
+from rcdp_hpc.config.prediction import PredictionSection
 from rcdp_hpc.config.pruning import PruningSection
 from rcdp_hpc.config.readout import ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
@@ -25,7 +26,7 @@ STAGES = ("prepare", "search", "train", "evaluate")
 NETWORK_SECTIONS = ("reservoir", "extractor", "augment", "readout")
 TRAINING_SECTIONS = (
     *NETWORK_SECTIONS, "loss", "optimizer", "schedule", "training", "pruning", "parallel", "partition", "states",
-    "checkpoint",
+    "checkpoint", "prediction",
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ class Config(Section):
     partition: PartitionSection = Field(default_factory=PartitionSection)
     states: StatesSection = Field(default_factory=StatesSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    prediction: PredictionSection = Field(default_factory=PredictionSection)
     compare: CompareSection = Field(default_factory=CompareSection)
 
     _chosen: frozenset[str] | None = PrivateAttr(default=None)

@@ -886,6 +886,16 @@ SPACE = (
     ),
 )
 
+PREDICTION = (
+    Rule(
+        "prediction.thresholds",
+        lambda c: bool(c.prediction.thresholds),
+        "prediction.costs = []",
+        lambda c: not c.prediction.costs,
+        "both decide which class is answered",
+    ),
+)
+
 COMPARE = (
     Rule(
         "compare.folds",
@@ -896,7 +906,18 @@ COMPARE = (
     ),
 )
 
-RULES: tuple[Rule, ...] = (*DATA, *RESERVOIR, *READOUT, *TRAINING, *EXTRACTOR, *SEARCH, *SELECTION, *SPACE, *COMPARE)
+RULES: tuple[Rule, ...] = (
+    *DATA,
+    *RESERVOIR,
+    *READOUT,
+    *TRAINING,
+    *EXTRACTOR,
+    *SEARCH,
+    *SELECTION,
+    *SPACE,
+    *PREDICTION,
+    *COMPARE,
+)
 
 
 def contradictions(config: Config) -> Iterator[str]:

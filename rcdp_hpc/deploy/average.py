@@ -19,6 +19,7 @@ from rcdp_hpc.config.keys import differing_keys, flatten, marked_keys, settings_
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.answer_rule import AnswerRule
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.model_data import ModelData
 from rcdp_hpc.model.model_file import ModelFile, Tensors
@@ -96,6 +97,7 @@ def average(models: Sequence[Path], to: Path, rows: Sequence[int] = ()) -> Avera
         data=_mean_data([file.data for file in files], shares),
         weights=_mean_weights([file.weights for file in files], shares),
         quantized={},
+        rule=AnswerRule(),
     )
     mean.save(to)
     result = Averaged(to, counts, _averaged_statistics(mean))
@@ -250,6 +252,11 @@ def _averaged_statistics(mean: ModelFile) -> list[str]:
 def _report(files: Sequence[ModelFile], result: Averaged) -> None:
     for file, count in zip(files, result.rows, strict=True):
         log.info("%s: %d training rows, weight %.4f", file.where, count, count / sum(result.rows))
+    if not all(file.rule.is_plain for file in files):
+        log.warning(
+            "the averaged model is not calibrated, and has no priors, thresholds or costs: those of the models belong "
+            "to the probabilities of each of them"
+        )
     if result.statistics:
         log.warning(
             "also averaged are statistics of the models' own samples (%s): they are those of all samples only if the "

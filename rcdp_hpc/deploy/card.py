@@ -67,6 +67,7 @@ def model_card(file: ModelFile, run: RunDirectory | None = None, to: Path | None
         _description(file, index),
         *_data(index),
         *_result(summary),
+        _answers(file),
         *_complexity(summary),
         *_calls(file, to),
         *_digests(file, run, index, summary),
@@ -161,6 +162,27 @@ def _of_classes(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> l
         for label, name in enumerate(classes)
     ]  # fmt: skip
     return list(_listed(rows))
+
+
+def _answers(file: ModelFile) -> str:
+    """Return what the probabilities are, and how classes are chosen."""
+    rule = file.rule
+    lines = ["## Probabilities and answers"]
+    if rule.calibration is None:
+        lines.append("Probabilities are those of the model itself; they are not calibrated.")
+    else:
+        lines.append(f"Probabilities are calibrated by {rule.calibration.describe()}.")
+    values = [("prior", rule.priors), ("threshold", rule.thresholds)]
+    given = [(name, numbers) for name, numbers in values if numbers is not None]
+    if rule.calibration is not None and not rule.decides:
+        lines.append("The class that is answered is the most probable one before the calibration.")
+    if given:
+        rows = [(_text(name), *(f"{numbers[label]:.4g}" for _, numbers in given))
+                for label, name in enumerate(file.classes)]  # fmt: skip
+        lines.append(_table(("class", *(name for name, _ in given)), _listed(rows)))
+    if rule.costs is not None:
+        lines.append("The class with the least expected cost is answered (`prediction.costs`).")
+    return "\n\n".join(lines)
 
 
 def _complexity(summary: Record | None) -> list[str]:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
-from rcdp_hpc.deploy.formats.base import OutputFormat, Predictions, Probabilities
+from rcdp_hpc.deploy.formats.base import Block, OutputFormat, Predictions
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
@@ -89,7 +89,8 @@ class Output:
         except Exception as error:  # any error of the user's class
             raise _raised(name, f"{format_class.__name__}()", error) from None
         file = io.BytesIO()
-        output._write(file, Predictions([np.array([[0.75, 0.25], [0.5, 0.5]], np.float32)], 2, ["a", "b"], ["1", "2"]))
+        block = Block(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], np.float32))
+        output._write(file, Predictions([block], 2, ["a", "b"], ["1", "2"]))
         if not file.getbuffer():
             raise _refused(name, "write wrote nothing for two samples")
         return output
@@ -112,7 +113,7 @@ class Output:
     def _write(self, file: BinaryIO, predictions: Predictions) -> None:
         rows = 0
 
-        def counted() -> Iterator[Probabilities]:
+        def counted() -> Iterator[Block]:
             nonlocal rows
             for block in predictions.blocks:
                 rows += len(block)

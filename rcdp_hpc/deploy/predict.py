@@ -12,20 +12,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import DataSection
+from rcdp_hpc.config import DataSection, PredictionSection
 from rcdp_hpc.config.choices import SOURCES, is_user_class
 from rcdp_hpc.config.choices.sources import source_choice
 from rcdp_hpc.data.ranges import feature_count
 from rcdp_hpc.data.sources import NewSamples, read_samples
 from rcdp_hpc.deploy.causes import other_scale_message
 from rcdp_hpc.deploy.comparison import Expected, compare, is_other_scale
-from rcdp_hpc.deploy.formats.base import Predictions, Probabilities
+from rcdp_hpc.deploy.formats.base import Block, Predictions, Probabilities
 from rcdp_hpc.deploy.open_model import open_model
 from rcdp_hpc.deploy.outliers import Outliers
 from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.deploy.shape_check import refuse_other_shape
 from rcdp_hpc.deploy.unmasked import UnmaskedGaps
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.answers import Answers
 from rcdp_hpc.model.prediction_model import PredictionModel
 from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -62,6 +63,7 @@ def predict(
     any_scale: bool = False,
     allow_code: bool = False,
     output_format: str = "",
+    prediction: PredictionSection | None = None,
 ) -> dict[str, int]:
     """Write labels and probabilities of new samples to a file. Collective.
 
@@ -89,6 +91,8 @@ def predict(
     output_format : str
         A name of `rcdp_hpc.config.choices.output_formats`, or a class of the caller's own as ``module:Class``
         (`rcdp_hpc.deploy.formats.base.OutputFormat`).
+    prediction : PredictionSection, optional
+        Priors, thresholds and costs in place of those of the model file, if they are not empty.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def predict(
     """
     comm = comm or SingleProcess()
     chosen = agree(comm, partial(_format_name, output, samples_file, output_format))
-    model = agree(comm, partial(open_model, model_file, allow_code))
+    model = agree(comm, partial(_model, model_file, allow_code, prediction))
     reading = settings or model.data.reading
     shape, columns = model.raw_shape, model.data.columns
     agree(comm, partial(check_source_code, reading, model, model_file, allow_code))
@@ -157,6 +161,8 @@ def predict_new(
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
     expected = _expected(model, reading)
+    if comm.is_root and not model.rule.is_plain:
+        log.info("written are %s", model.rule.describe())
     if comm.is_root and model.data.ranges is None:
         log.info("the scale of the samples is not checked: the model file has no ranges of the training data")
     agree_on_root(comm, lambda: _check_scale(new, expected, samples_file, any_scale))
@@ -168,6 +174,14 @@ def predict_new(
         if warning and comm.is_root:
             log.warning("%s", warning)
     return dict(zip(model.classes, counts.tolist(), strict=True))
+
+
+def _model(path: Path, allow_code: bool, prediction: PredictionSection | None) -> PredictionModel:
+    """Return the model of a file, with other priors, thresholds or costs if they are given."""
+    model = open_model(path, allow_code)
+    if prediction is not None and prediction.has_rule:
+        model.rule = model.rule.with_settings(prediction, model.classes)
+    return model
 
 
 def _format_name(output: Path, samples_file: Path, output_format: str) -> str:
@@ -196,9 +210,9 @@ def _predict_all(
     """Compute and write all probabilities; return the number of samples of each class on rank 0, shape (classes,)."""
     counts = np.zeros(len(model.classes), np.int64)
 
-    def counted(blocks: Iterable[Probabilities]) -> Iterator[Probabilities]:
+    def counted(blocks: Iterable[Block]) -> Iterator[Block]:
         for block in blocks:
-            counts[:] += np.bincount(block.argmax(1), minlength=len(counts))
+            counts[:] += np.bincount(block.labels, minlength=len(counts))
             yield block
 
     with Progress("predict", len(new), "samples", enabled=show_progress and comm.is_root) as bar:
@@ -207,7 +221,9 @@ def _predict_all(
             for _ in blocks:
                 continue
             return counts
-        predictions = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
+        predictions = Predictions(
+            counted(blocks), len(new), model.classes, new.ids, new.id_name, model.kind, model.has_disagreement
+        )
         target.write(predictions)
     return counts
 
@@ -244,12 +260,12 @@ def _check_scale(new: NewSamples, expected: Expected | None, path: Path, any_sca
 
 def _block_of(
     model: PredictionModel, new: NewSamples, path: Path, watched: Watched
-) -> Callable[[int, int], Probabilities]:
-    """Return a function that computes the probabilities of samples `low` to `high` - 1."""
+) -> Callable[[int, int], NDArray[np.float64]]:
+    """Return a function that computes the predictions of samples `low` to `high` - 1, as rows of `_numbers`."""
 
-    def block(low: int, high: int) -> Probabilities:
+    def block(low: int, high: int) -> NDArray[np.float64]:
         if low >= high:  # this rank has no samples in this round
-            return np.empty((0, len(model.classes)), np.float32)
+            return np.empty((0, 1 + len(model.classes) + model.has_disagreement))
         raw = np.asarray(new.x[low:high])
         lengths = None if new.lengths is None else new.lengths[low:high]
         values = model.prepared(raw, lengths)
@@ -266,11 +282,24 @@ def _block_of(
             outliers.count(raw, lengths, low)
         if gaps is not None:
             gaps.count(raw, lengths)
-        probabilities = model.predicted(raw, values, lengths)
-        _refuse_non_finite(probabilities, new, low, path)
-        return probabilities
+        answers = model.predicted(raw, values, lengths)
+        _refuse_non_finite(answers.probabilities, new, low, path)
+        return _numbers(answers)
 
     return block
+
+
+def _numbers(answers: Answers) -> NDArray[np.float64]:
+    """Return answers as rows of numbers: the class, the probabilities, and the disagreement if there is one."""
+    last = [] if answers.disagreement is None else [answers.disagreement]
+    return np.column_stack([answers.predicted, answers.probabilities, *last]).astype(np.float64)
+
+
+def _block(rows: NDArray[np.float64], classes: int) -> Block:
+    """Return the block of rows of `_numbers`."""
+    last = rows[:, 1 + classes :].astype(np.float32)
+    probabilities = rows[:, 1 : 1 + classes].astype(np.float32)
+    return Block(rows[:, 0].astype(np.int64), probabilities, last[:, 0] if last.shape[1] else None)
 
 
 def _refuse_non_finite(probabilities: Probabilities, new: NewSamples, low: int, path: Path) -> None:
@@ -289,9 +318,13 @@ def _refuse_non_finite(probabilities: Probabilities, new: NewSamples, low: int, 
 
 
 def _gathered(
-    comm: Communicator, block_of: Callable[[int, int], Probabilities], rows: int, model: PredictionModel, bar: Progress
-) -> Iterator[Probabilities]:
-    """Yield the probabilities of all samples in order, on rank 0, one block of each rank per round. Collective."""
+    comm: Communicator,
+    block_of: Callable[[int, int], NDArray[np.float64]],
+    rows: int,
+    model: PredictionModel,
+    bar: Progress,
+) -> Iterator[Block]:
+    """Yield the predictions of all samples in order, on rank 0, one block of each rank per round. Collective."""
     # Ranks compute whole blocks of the reservoir, so that the blocks do not depend on the number of ranks.
     unit = model.batch_rows
     share = math.ceil(rows / comm.size) + unit - 1
@@ -300,7 +333,7 @@ def _gathered(
     for start in range(0, rows, size * comm.size):
         low = min(rows, start + comm.rank * size)
         block = agree(comm, partial(block_of, low, min(rows, low + size)))
-        gathered = comm.gather_rows(block.astype(np.float64))
+        gathered = comm.gather_rows(block)
         bar.advance(min(rows - start, size * comm.size))
         if gathered is not None:
-            yield gathered.astype(np.float32)
+            yield _block(gathered, len(model.classes))

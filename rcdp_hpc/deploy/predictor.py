@@ -38,7 +38,7 @@ class Predictor:
         self.sample_shape = tuple(model.raw_shape)
 
     def predict_proba(self, samples: Any) -> NDArray[np.float32]:
-        """Return class probabilities, shape (n, classes).
+        """Return class probabilities, shape (n, classes): calibrated if the model is.
 
         Parameters
         ----------
@@ -55,7 +55,10 @@ class Predictor:
         return probabilities
 
     def predict(self, samples: Any) -> NDArray[np.str_]:
-        """Return the name of the most probable class of each sample, shape (n,); parameters as `predict_proba`."""
+        """Return the name of the class that is answered for each sample, shape (n,); parameters as `predict_proba`.
+
+        It is the most probable class of the model itself, or the class that its priors, thresholds or costs decide for.
+        """
         return self._prediction(samples).labels
 
     def __repr__(self) -> str:

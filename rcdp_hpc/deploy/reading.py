@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rcdp_hpc.config import DataSection, parse_config, parse_overrides
+from rcdp_hpc.config import DataSection, PredictionSection, parse_config, parse_overrides
 from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.deploy.open_model import reading_of
@@ -56,7 +56,8 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     for section in tree:
         if section != "data":
             raise InputError(
-                f"--set {section}...: prediction accepts only keys of [data] that decide how samples are read."
+                f"--set {section}...: prediction accepts only keys of [data] that decide how samples are read, and "
+                "prediction.priors, prediction.thresholds and prediction.costs."
             )
     for key in tree["data"]:
         _refuse_other_key(key)
@@ -69,6 +70,22 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
             "of its training rows, which prediction cannot change."
         )
     return model, changed
+
+
+def stated_prediction(overrides: Sequence[str]) -> tuple[list[str], PredictionSection]:
+    """Return the settings that do not begin with ``prediction.``, and the section of those that do.
+
+    Raises
+    ------
+    InputError
+        If a value is not accepted, or the calibration is set, which only a training fits.
+    """
+    own = [override for override in overrides if override.lstrip().startswith("prediction.")]
+    others = [override for override in overrides if override not in own]
+    tree = parse_overrides(own)
+    if "calibration" in tree.get("prediction", {}):
+        raise InputError("--set prediction.calibration: a calibration is fitted at the end of a training.")
+    return others, parse_config(tree, where="with --set").prediction
 
 
 def _reading_of(run: RunDirectory) -> DataSection:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.sample_ids import read_test_ids
+from rcdp_hpc.model.answers import Answers
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.files import write_atomic
@@ -32,9 +33,7 @@ class TestPredictions:
     def __init__(self) -> None:
         self._blocks: list[NDArray[np.float64]] = []
 
-    def add(
-        self, source_index: NDArray[np.int64], labels: NDArray[np.int32], probabilities: NDArray[np.float32]
-    ) -> None:
+    def add(self, source_index: NDArray[np.int64], labels: NDArray[np.int32], answers: Answers) -> None:
         """Add a block of rows.
 
         Parameters
@@ -43,11 +42,11 @@ class TestPredictions:
             Index of each sample in the source.
         labels : ndarray of int32, shape (n,)
             Class number of each sample.
-        probabilities : ndarray of float32, shape (n, classes)
+        answers : Answers
+            Of the n samples.
         """
-        predicted = probabilities.argmax(1)
-        chosen = probabilities[np.arange(len(predicted)), predicted]
-        self._blocks.append(np.column_stack([source_index, labels, predicted, chosen]).astype(np.float64))
+        chosen = answers.probabilities[np.arange(len(answers)), answers.predicted]
+        self._blocks.append(np.column_stack([source_index, labels, answers.predicted, chosen]).astype(np.float64))
 
     def write(self, comm: Communicator, shards: ShardReader, path: Path) -> NDArray[np.int64] | None:
         """Write the predictions of all ranks to a CSV file, in the order of the source. Collective.

@@ -130,11 +130,11 @@ def _confusion_of_slab(
             rows = shards.read("test", low, min(low + BLOCK_ROWS, stop))
             done = 0
             for states, labels in model.blocks(rows.x, rows.y, rows.length):
-                probabilities = model.probabilities_of(states)
-                _refuse_non_finite(run.model, probabilities, low + done)
-                predictions.add(rows.source_index[done : done + len(labels)], labels, probabilities)
+                answers = model.answers_of(states)
+                _refuse_non_finite(run.model, answers.probabilities, low + done)
+                predictions.add(rows.source_index[done : done + len(labels)], labels, answers)
                 done += len(labels)
-                confusion += confusion_matrix(labels, probabilities.argmax(1), classes)
+                confusion += confusion_matrix(labels, answers.predicted, classes)
                 if ridge is not None and compared is not None:
                     solved = ridge(states)
                     _refuse_non_finite(run.train / "ridge.pt", solved, low + done - len(labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,3 +38,16 @@ class Answers:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.predicted)
+
+
+def joined(parts: Sequence[Answers], classes: int) -> Answers:
+    """Return the answers of consecutive rows as one; of no parts, those of no rows."""
+    if not parts:
+        return Answers.of_raw(np.empty((0, classes), np.float32))
+    disagreement = [part.disagreement for part in parts if part.disagreement is not None]
+    return Answers(
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.raw for part in parts]),
+        np.concatenate(disagreement) if disagreement else None,
+    )

@@ -14,7 +14,7 @@ from rcdp_hpc.model.packed_fields import unpacked
 
 
 def write_derived(path: Path, like: Path, weights: Mapping[str, torch.Tensor], shards: str) -> None:
-    """Write a model file atomically.
+    """Write a model file atomically. It has no calibration, priors, thresholds and costs: they belong to `like`.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ def write_derived(path: Path, like: Path, weights: Mapping[str, torch.Tensor], s
         If the file `like` is damaged.
     """
     fields, _ = unpacked(Fields(str(like), checkpoint.load(like, TRAIN_AGAIN), TRAIN_AGAIN))
-    content = {name: value for name, value in fields.content.items() if name not in ("format", "packed")}
+    left_out = ("format", "packed", "prediction")
+    content = {name: value for name, value in fields.content.items() if name not in left_out}
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(
         path, {**content, "weights": {name: value.cpu() for name, value in weights.items()}, "shards": shards}

@@ -24,6 +24,7 @@ from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.standardization import raw_shape
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
+from rcdp_hpc.model.answer_rule import AnswerRule, read_rule, stored_rule
 from rcdp_hpc.model.fields import Fields
 from rcdp_hpc.model.model_data import DataContent, ModelData
 from rcdp_hpc.model.packed_fields import Packed, packed, saves_bytes, unpacked
@@ -40,7 +41,7 @@ Role = Literal["model", "baseline"]
 Link = Literal["loss", "softmax"]
 
 # Sections that files of earlier versions lack; their defaults are what those versions did.
-LATER_SECTIONS = ("pruning",)
+LATER_SECTIONS = ("pruning", "prediction")
 
 TRAIN_AGAIN = "Restore the file from a backup, or train again with --restart."
 # Tensors by name: the state of a network or extractor.
@@ -63,6 +64,7 @@ class Content(DataContent):
     code: dict[str, str]
     rows: int | None
     packed: NotRequired[Packed]
+    prediction: NotRequired[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,8 @@ class ModelFile:
         those of other fields as ``learned/NAME`` and ``matrices/NAME``.
     rows : int or None
         Training rows that are not synthetic; None in files of earlier versions.
+    rule : AnswerRule
+        Calibration, priors, thresholds and costs. In files of earlier versions there are none.
     """
 
     config: Config
@@ -115,6 +119,7 @@ class ModelFile:
     where: str = "the model"
     quantized: dict[str, Quantized] = field(default_factory=dict)
     rows: int | None = None
+    rule: AnswerRule = field(default_factory=AnswerRule)
 
     @classmethod
     def read(cls, path: Path, remedy: str = TRAIN_AGAIN, role: Role = "model") -> ModelFile:
@@ -182,6 +187,7 @@ class ModelFile:
             where=fields.where,
             quantized=quantized,
             rows=fields.integer("rows", least=1) if fields.content.get("rows") is not None else None,
+            rule=_rule(fields, len(classes)),
         )
 
     @staticmethod
@@ -195,6 +201,7 @@ class ModelFile:
         *,
         packing: Packing | None = None,
         quantized: Mapping[str, Quantized] | None = None,
+        rule: AnswerRule | None = None,
     ) -> None:
         """Write a model file atomically.
 
@@ -214,6 +221,8 @@ class ModelFile:
             How tensors are stored. Default: as they are, or without their zeros if that makes the file clearly smaller.
         quantized : mapping of str to Quantized, optional
             Tensors that are stored in these 8-bit codes; names as in the attribute `quantized`.
+        rule : AnswerRule, optional
+            Calibration, priors, thresholds and costs; default: none.
 
         Raises
         ------
@@ -244,6 +253,7 @@ class ModelFile:
             "matrices": matrices,
             "code": {**shards.index.get("code", {}), **digests_of(code.values())},
             "rows": _original_rows(shards.index),
+            "prediction": json.dumps(stored_rule(rule or AnswerRule())),
         }
         checkpoint.save(path, _as_stored(content, packing, quantized or {}))
 
@@ -268,6 +278,7 @@ class ModelFile:
             "matrices": {name: torch.from_numpy(array) for name, array in given.items()},
             "code": self.code,
             "rows": self.rows,
+            "prediction": json.dumps(stored_rule(self.rule)),
         }
         checkpoint.save(path, _as_stored(content, None, self.quantized), keep=1)
 
@@ -335,6 +346,16 @@ def _matrices(fields: Fields, reservoir: ReservoirSection, sample_shape: tuple[i
         return matrices_of(arrays, reservoir.nodes, _inputs(reservoir, sample_shape), fields.where)
     except InputError as error:
         raise DataDamagedError(f"{error}. {fields.remedy}") from None
+
+
+def _rule(fields: Fields, classes: int) -> AnswerRule:
+    """Return the rule of the answers. Files written before there was one lack it."""
+    if "prediction" not in fields.content:
+        return AnswerRule()
+    content = fields.json("prediction", dict, "the calibration and the rule of the answers")
+    return Fields(fields.where, {"prediction": content}, fields.remedy).converted(
+        "prediction", lambda stored: read_rule(stored, classes)
+    )
 
 
 def _code(fields: Fields) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.model.answer_rule import AnswerRule
+from rcdp_hpc.model.answers import Answers
 from rcdp_hpc.model.model_data import ModelData
 
 
@@ -29,12 +31,24 @@ class PredictionModel(Protocol):
         SHA-256 of each module whose classes the file names.
     batch_rows : int
         Samples that are computed at once.
+    rule : AnswerRule
+        Calibration, priors, thresholds and costs.
+    kind : str
+        What the probabilities are, for headers: `AnswerRule.column`.
+    has_disagreement : bool
+        Whether its answers have a disagreement of members.
     """
 
     classes: list[str]
     raw_shape: tuple[int, ...]
     scale: float
     data: ModelData
+    rule: AnswerRule
+    has_disagreement: bool
+
+    @property
+    def kind(self) -> str:
+        """What the probabilities are, for headers."""
 
     @property
     def where(self) -> str:
@@ -54,7 +68,5 @@ class PredictionModel(Protocol):
     def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
         """Return raw samples in the form of the shards: scaled, filled and standardised."""
 
-    def predicted(
-        self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None
-    ) -> NDArray[np.float32]:
-        """Return class probabilities, shape (rows, classes), of samples that are given raw and `prepared`."""
+    def predicted(self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None) -> Answers:
+        """Return the answers for samples that are given raw and `prepared`."""

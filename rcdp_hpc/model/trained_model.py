@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources import to_float
 from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
-from rcdp_hpc.model.answers import Answers
+from rcdp_hpc.model.answers import Answers, joined
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
 from rcdp_hpc.model.model_size import check_sizes
@@ -24,6 +24,7 @@ from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.ensemble import Ensemble
 from rcdp_hpc.networks.learned_source import load_learned
 from rcdp_hpc.networks.readouts import build_readout
+from rcdp_hpc.networks.readouts.solved_ensemble import SolvedEnsemble
 from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.user_code import load_named
 
@@ -49,6 +50,10 @@ class TrainedModel:
     ----------
     classes, sample_shape, raw_shape, scale, shards, data
         As in `ModelFile`.
+    rule : AnswerRule
+        As in `ModelFile`; it may be replaced by one with other priors, thresholds or costs.
+    has_disagreement : bool
+        Whether answers have a disagreement of members.
 
     Raises
     ------
@@ -66,6 +71,7 @@ class TrainedModel:
         self.sample_shape = file.sample_shape
         self.raw_shape = file.raw_shape
         self.scale = file.scale
+        self.rule = file.rule
         self.device = device or torch.device("cpu")
         try:
             check_sizes(file)
@@ -79,6 +85,7 @@ class TrainedModel:
         refuse_other_shapes(f"{file.where}: weights", file.weights, self.network.state_dict(), TRAIN_AGAIN)
         self.network.load_state_dict(file.weights)
         self.network.eval()
+        self.has_disagreement = isinstance(self.network, Ensemble | SolvedEnsemble)
 
     def _network(self) -> Network:
         file = self.file
@@ -165,10 +172,16 @@ class TrainedModel:
             rows = slice(start, start + size)
             yield rows, self.states(samples[rows], scaled, None if lengths is None else lengths[rows])
 
+    def answers(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None) -> Answers:
+        """Return the answers for samples; parameters and errors as of `probabilities`."""
+        self._refuse_other_shape(samples, scaled, lengths)
+        parts = [self.answers_of(states) for _, states in self._blocks(samples, scaled, lengths)]
+        return joined(parts, len(self.classes))
+
     def probabilities(
         self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None
     ) -> NDArray[np.float32]:
-        """Return class probabilities.
+        """Return class probabilities of the model itself, before calibration.
 
         Parameters
         ----------
@@ -189,15 +202,23 @@ class TrainedModel:
         InputError
             If the shape of the samples does not fit the model.
         """
+        self._refuse_other_shape(samples, scaled, lengths)
+        parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+
+    def _refuse_other_shape(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None) -> None:
         expected = self.sample_shape if scaled else self.raw_shape
         if not accepts(expected, samples.shape[1:], lengths is not None):
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {expected}.")
-        parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
     def accepts(self, shape: tuple[int, ...], lengths: bool) -> bool:
         """Return whether raw samples of this shape fit the model; `lengths`: whether they are padded series."""
         return accepts(self.raw_shape, shape, lengths)
+
+    @property
+    def kind(self) -> str:
+        """What the probabilities are, for headers; as `AnswerRule.column`."""
+        return self.rule.column
 
     @property
     def where(self) -> str:
@@ -214,11 +235,9 @@ class TrainedModel:
         """Samples whose states are computed at once."""
         return self.reservoir.batch_rows
 
-    def predicted(
-        self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None
-    ) -> NDArray[np.float32]:
-        """Return class probabilities of samples that are given raw and `prepared`, shape (rows, classes)."""
-        return self.probabilities(prepared, scaled=True, lengths=lengths)
+    def predicted(self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None) -> Answers:
+        """Return the answers for samples that are given raw and `prepared`."""
+        return self.answers(prepared, scaled=True, lengths=lengths)
 
     def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
         """Return raw samples in the form of the shards: scaled, filled and standardised.
@@ -242,7 +261,15 @@ class TrainedModel:
 
     def answers_of(self, states: torch.Tensor) -> Answers:
         """Return the answers for states, shape (rows, width)."""
-        return replace(Answers.of_raw(self.probabilities_of(states)), disagreement=self.disagreement_of(states))
+        return replace(self._answers_of(states), disagreement=self.disagreement_of(states))
+
+    def _answers_of(self, states: torch.Tensor) -> Answers:
+        if self.rule.calibration is None:
+            return self.rule.answers(self.probabilities_of(states))
+        rows = len(states)
+        with torch.no_grad():
+            raw, scores = self.network.scored(_enough_rows(states).float())
+        return self.rule.answers(raw[:rows].cpu().numpy(), scores[:rows].cpu().numpy())
 
     def disagreement_of(self, states: torch.Tensor) -> NDArray[np.float32] | None:
         """Return the disagreement of the members of an ensemble, shape (rows,), float32; None for a single network."""
@@ -251,12 +278,9 @@ class TrainedModel:
         return None if values is None else np.asarray(values.cpu().numpy())
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
-        """Return class probabilities of states, shape (rows, classes), float32."""
-        rows = len(states)
-        if 0 < rows < FEWEST_ROWS:
-            states = torch.cat([states, states[:1].expand(FEWEST_ROWS - rows, -1)])
+        """Return class probabilities of the model itself, before calibration, shape (rows, classes), float32."""
         with torch.no_grad():
-            return np.asarray(self.network.probabilities(states.float())[:rows].cpu().numpy())
+            return np.asarray(self.network.probabilities(_enough_rows(states).float())[: len(states)].cpu().numpy())
 
 
 def accepts(trained: tuple[int, ...], shape: tuple[int, ...], lengths: bool) -> bool:
@@ -271,3 +295,9 @@ def _with_more_rows(block: NDArray[Any]) -> NDArray[Any]:
     if not 0 < len(block) < FEWEST_ROWS:
         return block
     return np.concatenate([block, np.repeat(block[:1], FEWEST_ROWS - len(block), axis=0)])
+
+
+def _enough_rows(states: torch.Tensor) -> torch.Tensor:
+    """Return states with the first row repeated until there are `FEWEST_ROWS`; no or more rows unchanged."""
+    rows = len(states)
+    return torch.cat([states, states[:1].expand(FEWEST_ROWS - rows, -1)]) if 0 < rows < FEWEST_ROWS else states

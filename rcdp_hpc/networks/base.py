@@ -14,6 +14,8 @@ from rcdp_hpc.networks.losses.base import Loss
 from rcdp_hpc.networks.sample_rng import Draw, SampleRng
 
 Link = Callable[[torch.Tensor], torch.Tensor]
+# Lower bound of a probability in a logarithm.
+LEAST_PROBABILITY = 1e-12
 
 
 def softmax(scores: torch.Tensor) -> torch.Tensor:
@@ -64,6 +66,14 @@ class Network(nn.Module, ABC):
         features : torch.Tensor, shape (rows, features)
         """
         return None
+
+    def scored(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities, and what a calibration of them reads, both of shape (rows, classes).
+
+        By default the logarithms of the probabilities: those of a softmax are its scores up to a constant of each row.
+        """
+        probabilities = self.probabilities(features)
+        return probabilities, probabilities.clamp_min(LEAST_PROBABILITY).log()
 
     def random_draws(self) -> Sequence[Draw]:
         """Return the random numbers that a training step of this network draws, in any order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from rcdp_hpc.sklearn.fitted import FittedModel
 from rcdp_hpc.sklearn.run import fit_model, predict_model
 from rcdp_hpc.sklearn.samples import checked_x, checked_y, refuse_different_data
 from rcdp_hpc.sklearn.settings import KEYS, config_of, fills_missing_values, seed_of
+
+if TYPE_CHECKING:
+    from rcdp_hpc.deploy.in_memory import Prediction
 
 T = TypeVar("T")
 
@@ -189,8 +192,9 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         InvalidInputError
             A `ValueError`, if the samples do not fit the model.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(1)]
+        answers = self._predicted(X).indices
+        # `_columns` has the column of the model for each class of the estimator.
+        return self.classes_[np.argsort(self._columns)[answers]]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict the probability of each class. Collective.
@@ -212,14 +216,19 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         InvalidInputError
             A `ValueError`, if the samples do not fit the model.
         """
+        found = self._predicted(X).probabilities
+        assert found is not None
+        probabilities = found[:, self._columns].astype(np.float64)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def _predicted(self, X: Any) -> Prediction:
         check_is_fitted(self)
         with input_errors_as_value_errors(), communicator_of(self.comm) as ranks:
             model = agree(ranks, lambda: self._fitted.model)
             series = len(model.raw_shape) == 2
             arrays = ranks_agree(ranks, lambda: self._samples(X, False, series))
             refuse_different_data(ranks, arrays)
-            probabilities = predict_model(model, arrays, ranks)[:, self._columns].astype(np.float64)
-        return probabilities / probabilities.sum(axis=1, keepdims=True)
+            return predict_model(model, arrays, ranks)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file that ``rcdp predict`` and `rcdp_hpc.load_model` read.

@@ -16,6 +16,7 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.sklearn.folders import folder_of_ranks
 
 if TYPE_CHECKING:
+    from rcdp_hpc.deploy.in_memory import Prediction
     from rcdp_hpc.model.trained_model import TrainedModel
 
 STAGES = ("prepare", "search", "train")
@@ -63,8 +64,8 @@ def fit_model(
     return content, results
 
 
-def predict_model(model: TrainedModel, arrays: dict[str, NDArray[Any]], comm: Communicator) -> NDArray[np.float32]:
-    """Return class probabilities of samples in the order of the model's classes. Collective.
+def predict_model(model: TrainedModel, arrays: dict[str, NDArray[Any]], comm: Communicator) -> Prediction:
+    """Return the predictions of samples, with classes in the order of the model's. Collective.
 
     Parameters
     ----------
@@ -78,6 +79,4 @@ def predict_model(model: TrainedModel, arrays: dict[str, NDArray[Any]], comm: Co
     x, lengths = arrays["x"], arrays.get("lengths")
     samples = x if lengths is None else [series[:length] for series, length in zip(x, lengths, strict=True)]
     # scikit-learn's estimators accept samples on any scale. The log has a warning.
-    prediction = predict_in_memory(model, samples, model.data.reading, comm, any_scale=True)
-    assert prediction.probabilities is not None
-    return prediction.probabilities
+    return predict_in_memory(model, samples, model.data.reading, comm, any_scale=True)

@@ -17,6 +17,7 @@ from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.model import checkpoint
+from rcdp_hpc.model.answer_rule import AnswerRule
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.model.packing import Quantized
 from rcdp_hpc.runtime import signals
@@ -26,6 +27,7 @@ from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, agreed
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training.calibration import answer_rule, network_scores, plain_rule, store_answer_rule
 from rcdp_hpc.training.history import History
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.class_counts import ClassCountLog
@@ -98,6 +100,8 @@ class Session:
         self.history = History(run.train / "metrics.jsonl")
         self.class_counts = ClassCountLog(run.train / "class_counts.jsonl")
         self.best: dict[str, float] = {}
+        # Until the training ends, the model is not calibrated.
+        self.rule: AnswerRule | None = None
         self.started = time.monotonic()
         self.earlier_seconds = 0.0
 
@@ -252,7 +256,15 @@ class Session:
             else:
                 agree_on_root(self.comm, self._write_model)
             raise
+        self._calibrate()
         self.save_checkpoint()
+
+    def _calibrate(self) -> None:
+        """Set the rule of the answers, calibrated by the validation rows. Collective."""
+        calibrated = self.config.prediction.calibration != "none" and self.trainer.position.best_epoch >= 0
+        scores = network_scores(self.trainer, self.comm) if calibrated else None
+        rule = self.rule = answer_rule(self.config, self.comm, self.shards, scores)
+        agree_on_root(self.comm, lambda: store_answer_rule(self.run.train, rule))
 
     def pause(self) -> None:
         """Stop if a signal asks for it, or write a checkpoint if one is due. Collective, with all ranks at one step."""
@@ -326,7 +338,10 @@ class Session:
         if self.trainer.position.best_epoch >= 0:
             weights = self.trainer.best_weights
             quantized = {**self.quantized, **codes_of_training(self.config, weights)}
-            ModelFile.write(self.run.model, self.config, self.shards, weights, self.learned, quantized=quantized)
+            ModelFile.write(
+                self.run.model, self.config, self.shards, weights, self.learned, quantized=quantized,
+                rule=self.rule or plain_rule(self.config, self.shards),
+            )  # fmt: skip
 
     def summary(self, position: Position) -> dict[str, Any]:
         """Return the results of the stage, for its state file."""

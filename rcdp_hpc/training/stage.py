@@ -33,6 +33,7 @@ from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.calibration import check_answers, plain_rule, stored_answer_rule
 from rcdp_hpc.training.checks import (
     BASELINE_WIDTH,
     check_images,
@@ -104,6 +105,7 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
         log.info("training is finished already: %s", saved.trainer.position.finished)
         run_on_root(comm, partial(_restore_model, config, run, shards, saved))
         return session.summary(saved.trainer.position)
+    agree(comm, lambda: check_answers(config, shards, 0))
     run_on_root(comm, partial(check_teachers, config, shards, run))
     where = agree(comm, lambda: _device(config))
     set_up_device(where, config)
@@ -181,7 +183,8 @@ def _restore_model(config: Config, run: RunDirectory, shards: ShardReader, saved
         log.warning("%s The model is written again from the checkpoint.", error)
         weights = saved.trainer.best_weights
         quantized = {**rounded_user_matrices(config, shards.sample_shape)[1], **codes_of_training(config, weights)}
-        ModelFile.write(run.model, config, shards, weights, quantized=quantized)
+        rule = stored_answer_rule(run.train, len(shards.classes)) or plain_rule(config, shards)
+        ModelFile.write(run.model, config, shards, weights, quantized=quantized, rule=rule)
 
 
 def _has_baseline(run: RunDirectory) -> bool:

@@ -112,12 +112,12 @@ def test_predict_writes_labels_and_probabilities(finished, tmp_path):
     for name in ("out.npz", "out.csv"):
         assert call("predict", finished, tmp_path / "x.npz", "--to", tmp_path / name).returncode == 0
     with np.load(tmp_path / "out.npz") as out:
-        assert out["probability"].shape == (50, 10)
-        np.testing.assert_allclose(out["probability"].sum(1), 1, atol=1e-5)
+        assert out["calibrated_probability"].shape == (50, 10)
+        np.testing.assert_allclose(out["calibrated_probability"].sum(1), 1, atol=1e-5)
         assert (out["label"] == load_digits().target[:50]).mean() > 0.7
     table = (tmp_path / "out.csv").read_text().splitlines()
     assert len(table) == 51
-    assert table[0].startswith("sample,label,p_0,")
+    assert table[0].startswith("sample,label,calibrated_p_0,")
 
 
 def test_predict_refuses_samples_of_another_shape_and_a_missing_model(finished, tmp_path):

@@ -241,6 +241,8 @@ CASES = [
      {"readout.kind": "network"}),
     ("training.stop_seconds = 5.0 needs a readout.kind that is trained",
      {"training.stop_seconds": 5, "readout.kind": "ridge"}, {"training.stop_seconds": 0.0}),
+    ("prediction.thresholds = [0.5, 0.5] needs prediction.costs = []",
+     {"prediction.thresholds": [0.5, 0.5], "prediction.costs": [[1], [2]]}, {"prediction.costs": []}),
     ("compare.folds = 3 needs compare.seeds = []", {"compare.folds": 3, "compare.seeds": [1]}, {"compare.seeds": []}),
     ("search.space.readout_activation needs readout.warm_start = false",
      {"search.space.readout_activation": FUNCTIONS, "search.evaluation": "train", "readout.warm_start": True},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
-from rcdp_hpc.deploy.formats.base import Predictions
+from rcdp_hpc.deploy.formats.base import Block, Predictions
 from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.errors import InputError
 
@@ -20,10 +20,14 @@ P = np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32)
 CLASSES = ["cat", "dog, big"]
 
 
+def blocks(*tables: np.ndarray) -> list[Block]:
+    return [Block(table.argmax(1), table) for table in tables]
+
+
 def written(suffix, ids=None, id_name="sample") -> io.BytesIO:
     file = io.BytesIO()
     output = Output.open(Path("y"), format_name(Path(f"y{suffix}")))
-    output.format.write(file, Predictions(iter([P[:2], P[2:]]), 3, CLASSES, ids, id_name))
+    output.format.write(file, Predictions(iter(blocks(P[:2], P[2:])), 3, CLASSES, ids, id_name))
     file.seek(0)
     return file
 

@@ -73,9 +73,10 @@ def test_an_array_and_its_file_have_the_same_predictions(digits, tmp_path):
     written = rcdp_hpc.predict(digits, tmp_path / "new.npz", to=tmp_path / "out.npz")
     stored = np.load(tmp_path / "out.npz")
     assert array.probabilities.shape == (1797, 10)
-    for other in (file.probabilities, loaded.probabilities, stored["probability"]):
+    for other in (file.probabilities, loaded.probabilities, stored["calibrated_probability"]):
         np.testing.assert_array_equal(array.probabilities, other)
-    np.testing.assert_allclose(model.probabilities(DIGITS.images[:9], scaled=False), array.probabilities[:9], atol=1e-6)
+    answers = model.answers(DIGITS.images[:9], scaled=False)
+    np.testing.assert_allclose(answers.probabilities, array.probabilities[:9], atol=1e-6)
     assert np.mean(array.labels == DIGITS.target.astype(str)) > 0.7
     np.testing.assert_array_equal(array.indices, stored["label"])
     assert array.counts == written.counts == dict(zip(*np.unique(array.labels, return_counts=True), strict=True))

@@ -10,7 +10,7 @@ import logging
 import numpy as np
 import pytest
 
-from rcdp_hpc.deploy.formats.base import Predictions
+from rcdp_hpc.deploy.formats.base import Block, Predictions
 from rcdp_hpc.deploy.formats.csv_table import CsvFormat
 from rcdp_hpc.deploy.formats.json_lines import JsonLinesFormat
 from rcdp_hpc.runtime.formulas import is_formula, warn_of_formulas
@@ -29,7 +29,7 @@ def test_names_and_numbers_are_not_formulas(name):
 
 
 def predictions():
-    blocks = [np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)]
+    blocks = [Block(np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]], np.float32))]
     return Predictions(blocks, 2, [FORMULA, "x\u202e\n"], [FORMULA, "a\x1b[2J"], "=id")
 
 

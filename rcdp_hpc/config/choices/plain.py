@@ -360,6 +360,16 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
+        "prediction.calibration",
+        (
+            Choice("auto", "temperature or vector, by the log loss of left-out rows; none if there are few rows"),
+            Choice("none", "probabilities stay as they are"),
+            Choice("temperature", "one factor of all scores"),
+            Choice("vector", "a factor and an offset of the score of each class"),
+            Choice("isotonic", "a rising function of the score of each class; needs many rows, cannot be exported"),
+        ),
+    ),
+    ChoiceTable(
         "pruning.method",
         (
             Choice(

@@ -164,7 +164,11 @@ def _write(task: CompressTask, shards: ShardReader, rounded: ModelFile, before: 
     if config.readout.trained:
         training = config.training.model_copy(update={"weight_bits": 8})
         config = config.model_copy(update={"training": training})
-    ModelFile.write(target.model, config, shards, rounded.weights, rounded.learned, quantized=rounded.quantized)
+    if not rounded.rule.is_plain:
+        log.info("calibration, priors, thresholds and costs are those of the model before the rounding")
+    ModelFile.write(
+        target.model, config, shards, rounded.weights, rounded.learned, quantized=rounded.quantized, rule=rounded.rule
+    )
     result: dict[str, Any] = target.state("train").get("result") or {}
     # The loss is that of the weights before the rounding.
     kept = {name: value for name, value in result.items() if name != "validation_loss"}

@@ -42,6 +42,7 @@ from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.stage_context import StageContext
+from rcdp_hpc.training.calibration import plain_rule
 from rcdp_hpc.training.solve.kept_solve import deciding_settings, tensors_digest
 from rcdp_hpc.training.solve.kept_sums import KeptSums, sums_path
 from rcdp_hpc.training.solve.ridge_fit import Blocks, row_class_weights, smoothed
@@ -146,7 +147,10 @@ def _without_features(task: CompressTask) -> ClosedForm:
         def write() -> None:
             record.write(target.train)
             weights = RidgeNetwork.weights_of(fitted)
-            ModelFile.write(target.model, config, rows.shards, weights, learned_of(rows.reservoir))
+            if config.prediction.calibration != "none":
+                log.info("probabilities of the smaller model are not calibrated")
+            rule = plain_rule(config, rows.shards)
+            ModelFile.write(target.model, config, rows.shards, weights, learned_of(rows.reservoir), rule=rule)
             record_solution(config, target, result)
 
         agree_on_root(comm, write)

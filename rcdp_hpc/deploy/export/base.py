@@ -26,10 +26,13 @@ class Writer(ABC):
         The suffix of the files, for messages.
     operations : collection of str
         Kinds of operations that the format can write (`rcdp_hpc.deploy.export.program.KINDS`).
+    holds_rule : bool
+        Whether a file holds the rule of the answers itself, and not operations of it.
     """
 
     name: str
     operations: Collection[str] = KINDS
+    holds_rule: bool = False
 
     def check(self, program: Program) -> None:
         """Refuse a program that the format cannot write, before anything is written.

@@ -150,7 +150,7 @@ def _rounding(file: ModelFile) -> str:
 
 
 def _expected(rows: TestRows, model: TrainedModel) -> Probabilities:
-    return model.probabilities(rows.samples, scaled=False, lengths=rows.lengths)
+    return model.answers(rows.samples, scaled=False, lengths=rows.lengths).probabilities
 
 
 def _difference(found: NDArray[Any], expected: Probabilities) -> Difference:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rcdp_hpc.config.choices.export_formats import EXPORT_FORMATS
@@ -14,6 +14,7 @@ from rcdp_hpc.deploy.export.check import Check, TestRows, checked, in_single_pre
 from rcdp_hpc.deploy.export.lowering import lower, refuse_user_classes
 from rcdp_hpc.deploy.export.program import Program
 from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.model.answer_rule import AnswerRule
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime.files import write_text
@@ -59,7 +60,7 @@ class Export:
         return "not checked against the model" if self.check is None else str(self.check)
 
 
-def export(path: Path, to: Path, check: bool = True) -> Export:
+def export(path: Path, to: Path, check: bool = True, calibrated: bool = True) -> Export:
     """Write a trained model to a file whose suffix is the format, and compare it with the model on test rows.
 
     The model card is written next to it, with ``.md`` after its name.
@@ -72,6 +73,8 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
         The file to write.
     check : bool
         Compare predictions; without it no test rows are needed.
+    calibrated : bool
+        Whether the file has the calibration of the model; without it, its probabilities are those of the model itself.
 
     Raises
     ------
@@ -82,6 +85,8 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
     """
     writer = _writer(to)
     run, file = _model_of(path)
+    if not calibrated:
+        file = _uncalibrated(file, writer)
     refuse_user_classes(file)
     shards = _shards_of(run, file)
     if check and shards is None:
@@ -90,7 +95,7 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
             "of this model. Export from the run directory of the training, or add --no-check."
         )
     model = TrainedModel(in_single_precision(file))
-    program = lower(model, _varies(file, shards))
+    program = lower(_without_rule(model) if writer.holds_rule else model, _varies(file, shards))
     writer.check(program)
     rows = TestRows.read(shards, model, program) if check and shards is not None else None
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +110,19 @@ def export(path: Path, to: Path, check: bool = True) -> Export:
             written.unlink(missing_ok=True)
         raise
     return Export([*files, card], result)
+
+
+def _uncalibrated(file: ModelFile, writer: Writer) -> ModelFile:
+    if writer.holds_rule:
+        raise InputError(f"{writer.name}: the file is a copy of the model and its calibration: omit --uncalibrated.")
+    if file.rule.priors is not None and file.rule.calibration is not None:
+        raise InputError("--uncalibrated: the priors of this model change calibrated probabilities; they need them.")
+    return replace(file, rule=replace(file.rule, calibration=None))
+
+
+def _without_rule(model: TrainedModel) -> TrainedModel:
+    """Return the model as `lower` takes it if the file itself holds the rule of the answers."""
+    return TrainedModel(replace(model.file, rule=AnswerRule()))
 
 
 def _writer(to: Path) -> Writer:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.sources import to_float
 from rcdp_hpc.deploy.export import rcdp_predict
 from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.model.answer_rule import AnswerRule
+from rcdp_hpc.model.answers import Answers
 from rcdp_hpc.model.fields import Fields
 from rcdp_hpc.model.model_data import ModelData
 
@@ -36,6 +38,7 @@ class ExportedModel:
 
     batch_rows = rcdp_predict.BLOCK_ROWS
     code: Mapping[str, str] = {}
+    has_disagreement = False
 
     def __init__(self, model: rcdp_predict.Model, where: str) -> None:
         self.model = model
@@ -45,6 +48,9 @@ class ExportedModel:
         facts = Fields(where, model.facts, EXPORT_AGAIN)
         self.scale = facts.number("scale")
         self.data = ModelData.read(facts, model.sample_shape, raw=True)
+        # The operations of the file apply the rule that it was exported with.
+        self.rule = AnswerRule()
+        self.kind = facts.text("probabilities") if "probabilities" in facts.content else "p"
 
     @classmethod
     def load(cls, path: Path) -> ExportedModel:
@@ -77,9 +83,9 @@ class ExportedModel:
             return to_float(raw, self.scale)
         return self.data.standardization.apply(raw, self.scale, lengths)
 
-    def predicted(
-        self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None
-    ) -> NDArray[np.float32]:
-        """Return class probabilities of raw samples; as `PredictionModel.predicted`."""
-        probabilities: NDArray[np.float32] = self.model.predict_proba(raw, lengths)
-        return probabilities
+    def predicted(self, raw: NDArray[Any], prepared: NDArray[np.float32], lengths: NDArray[Any] | None) -> Answers:
+        """Return the answers for raw samples; as `PredictionModel.predicted`."""
+        probabilities, predicted = self.model.answers(raw, lengths)
+        if self.rule.decides:  # thresholds or costs of this prediction
+            return self.rule.answers(probabilities)
+        return Answers(predicted, probabilities, probabilities)

@@ -35,7 +35,7 @@ class OnnxWriter(Writer):
     """One ONNX file. A reservoir is a `Scan` over the steps; the number of samples is free.
 
     The inputs are ``samples``, and ``lengths`` of series of unequal length; the outputs are ``probabilities`` (rows,
-    classes) and ``label`` (rows,), the number of the most probable class. The metadata of the file hold the names of
+    classes) and ``label`` (rows,), the number of the class that is answered. The metadata of the file hold the names of
     the classes and the digest of the training data.
 
     Raises
@@ -104,7 +104,8 @@ def onnx_model(program: Program, metadata: dict[str, str]) -> ModelProto:
         graph.define(op.output, EMITTERS[op.kind](graph, op))
     result = graph.value(program.output)
     graph.nodes.append(helper.make_node("Identity", [result], [PROBABILITIES]))
-    graph.nodes.append(helper.make_node("ArgMax", [result], [LABEL], axis=1, keepdims=0))
+    decision = graph.value(program.decides_by)
+    graph.nodes.append(helper.make_node("ArgMax", [decision], [LABEL], axis=1, keepdims=0))
     shape: list[str | int] = [*program.sample_shape]
     if program.varying_steps:
         shape[0] = "steps"

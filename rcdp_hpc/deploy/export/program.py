@@ -3,7 +3,8 @@ r"""A trained model as a list of simple operations on named arrays: what all exp
 The input ``samples`` has the shape (rows, \*sample_shape) and holds raw samples in the numbers of their source. A
 program with `varying_steps` has a second input, ``lengths`` (rows,), the steps of each series; its ``samples`` may
 have any number of steps, and steps after the end of a series may hold any values. The output has the shape (rows,
-classes): the probabilities of the classes.
+classes): the probabilities of the classes. The class that is answered is that of the largest entry of another value of
+this shape, or of the probabilities themselves.
 
 The first axis of every value is the rows. Rows do not depend on each other. Values are float32; ``samples`` has the
 type `sample_dtype`, ``lengths`` and what `window_lengths` makes of it are integers. In shapes below the axis of rows
@@ -160,6 +161,8 @@ class Program:
         Type of ``samples``: float64 if float32 would lose digits of the source that the standardisation needs.
     facts : dict
         Plain values (JSON) about the model, for texts: the settings, and how new samples are read.
+    decision : str
+        Name of the value whose largest entry is the class that is answered; empty for that of `output`.
     """
 
     sample_shape: tuple[int, ...]
@@ -170,12 +173,18 @@ class Program:
     varying_steps: bool = False
     sample_dtype: str = "float32"
     facts: dict[str, Any] = field(default_factory=dict)
+    decision: str = ""
 
     @property
     def kinds(self) -> list[str]:
         """The kinds of operations that the program has, in the order of `KINDS`."""
         used = {op.kind for op in self.ops}
         return [kind for kind in KINDS if kind in used]
+
+    @property
+    def decides_by(self) -> str:
+        """The name of the value whose largest entry is the class that is answered."""
+        return self.decision or self.output
 
     def array(self, name: str) -> NDArray[Any]:
         """Return a constant as a dense array: of a `Quantized` one its values, float32."""
@@ -189,6 +198,7 @@ class Program:
             "classes": list(self.classes),
             "ops": [[op.kind, list(op.inputs), op.output, op.settings] for op in self.ops],
             "output": self.output,
+            "decision": self.decides_by,
             "varying_steps": self.varying_steps,
             "sample_dtype": self.sample_dtype,
             "facts": self.facts,
@@ -205,6 +215,7 @@ class Program:
             ),
             constants=constants,
             output=description["output"],
+            decision=description.get("decision", ""),
             varying_steps=description["varying_steps"],
             sample_dtype=description["sample_dtype"],
             facts=description["facts"],

@@ -68,7 +68,7 @@ class Model:
         self.facts = program["facts"]
 
     def predict_proba(self, samples: Array, lengths: Array | None = None) -> Array:
-        """Return class probabilities, shape (rows, classes), float32.
+        """Return class probabilities, shape (rows, classes), float32: calibrated ones if the model is calibrated.
 
         Parameters
         ----------
@@ -77,11 +77,18 @@ class Model:
         lengths : array of int, shape (rows,), optional
             Steps of each series; default: all steps.
         """
-        return probabilities(self.program, self.constants, samples, lengths)
+        return self.answers(samples, lengths)[0]
 
     def predict(self, samples: Array, lengths: Array | None = None) -> Array:
-        """Return the name of the most probable class of each sample, shape (rows,); parameters as `predict_proba`."""
-        return np.array(self.classes)[self.predict_proba(samples, lengths).argmax(1)]
+        """Return the name of the class that is answered for each sample, shape (rows,); as `predict_proba`.
+
+        It need not be the class with the largest calibrated probability.
+        """
+        return np.array(self.classes)[self.answers(samples, lengths)[1]]
+
+    def answers(self, samples: Array, lengths: Array | None = None) -> tuple[Array, Array]:
+        """Return class probabilities, and the index of the answered class, shape (rows,); as `predict_proba`."""
+        return answers(self.program, self.constants, samples, lengths)
 
 
 def load(path: Any) -> Model:
@@ -150,7 +157,23 @@ def _constants(entries: list[dict[str, Any]], blobs: dict[str, Any]) -> dict[str
 def probabilities(
     program: dict[str, Any], constants: dict[str, Any], samples: Array, lengths: Array | None = None
 ) -> Array:
-    """Return the output of a program for samples, in blocks of rows; parameters as `Model` and its methods."""
+    """Return the probabilities that a program gives samples; parameters as `Model` and its methods."""
+    (found,) = _run(program, constants, samples, lengths, [program["output"]])
+    return found
+
+
+def answers(
+    program: dict[str, Any], constants: dict[str, Any], samples: Array, lengths: Array | None = None
+) -> tuple[Array, Array]:
+    """Return probabilities, and the index of the answered class; parameters as `Model` and its methods."""
+    found, decision = _run(program, constants, samples, lengths, [program["output"], decides_by(program)])
+    return found, decision.argmax(1)
+
+
+def _run(
+    program: dict[str, Any], constants: dict[str, Any], samples: Array, lengths: Array | None, names: list[str]
+) -> list[Array]:
+    """Return values of a program by their names, computed in blocks of rows."""
     samples = np.asarray(samples)
     shape = tuple(program["sample_shape"])
     varying = program["varying_steps"]
@@ -166,8 +189,17 @@ def probabilities(
     for start in range(0, len(samples), size):
         rows = slice(start, start + size)
         ends = None if lengths is None else np.asarray(lengths)[rows]
-        blocks.append(values_of(program, constants, samples[rows], ends, keep=False)[program["output"]])
-    return np.concatenate(blocks) if blocks else np.empty((0, len(program["classes"])), np.float32)
+        values = values_of(program, constants, samples[rows], ends, keep=False)
+        blocks.append([values[name] for name in names])
+    if not blocks:
+        return [np.empty((0, len(program["classes"])), np.float32) for _ in names]
+    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+
+def decides_by(program: dict[str, Any]) -> str:
+    """Return the name of the value whose largest entry is the class that is answered."""
+    name: str = program.get("decision") or program["output"]
+    return name
 
 
 def values_of(
@@ -177,12 +209,16 @@ def values_of(
     lengths: Array | None = None,
     keep: bool = True,
 ) -> dict[str, Array]:
-    """Return the values of a program by name: all of them, or, without `keep`, those that no operation reads."""
+    """Return the values of a program by name: all of them, or, without `keep`, those that no operation reads.
+
+    Those of probabilities and answers are returned in any case.
+    """
     values = {"samples": np.asarray(samples, np.promote_types(FLOAT, program["sample_dtype"]))}
     if program["varying_steps"]:
         full = np.full(len(samples), samples.shape[1])
         values["lengths"] = full if lengths is None else np.asarray(lengths, np.int64)
     last = {name: number for number, (_, inputs, _, _) in enumerate(program["ops"]) for name in inputs}
+    last |= dict.fromkeys((program["output"], decides_by(program)), len(program["ops"]))
     with np.errstate(over="ignore"):
         for number, (kind, inputs, output, settings) in enumerate(program["ops"]):
             read = [constants[name] if name in constants else values[name] for name in inputs]

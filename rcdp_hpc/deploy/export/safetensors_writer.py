@@ -29,6 +29,7 @@ class SafetensorsWriter(Writer):
     """
 
     name = SUFFIX
+    holds_rule = True
 
     def __init__(self) -> None:
         import_extra("safetensors", self.name)
@@ -41,4 +42,4 @@ class SafetensorsWriter(Writer):
     def predict(self, path: Path, samples: NDArray[Any], lengths: NDArray[np.int64] | None) -> Probabilities:
         """Return the probabilities of the model that is read back; as `Writer.predict`."""
         model = TrainedModel(in_single_precision(read_safetensors(path)))
-        return model.probabilities(samples, scaled=False, lengths=lengths)
+        return model.answers(samples, scaled=False, lengths=lengths).probabilities

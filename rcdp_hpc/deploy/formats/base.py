@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,36 @@ from numpy.typing import NDArray
 Probabilities = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Class probabilities of all samples, in their order.
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Predictions of consecutive samples.
 
     Attributes
     ----------
-    blocks : iterable of ndarray of float32, shape (n, classes)
-        Consecutive samples; n varies. The blocks are computed while they are read, so they can be read once.
+    labels : ndarray of int64, shape (n,)
+        Index of the class that is answered. It need not be the one with the largest probability.
+    probabilities : ndarray of float32, shape (n, classes)
+    disagreement : ndarray of float32, shape (n,), or None
+        Disagreement of the members of an ensemble.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: Probabilities
+    disagreement: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of all samples, in their order.
+
+    Attributes
+    ----------
+    blocks : iterable of Block
+        Consecutive samples. The blocks are computed while they are read, so they can be read once.
     rows : int
         Number of samples in all blocks together.
     classes : list of str
@@ -30,16 +53,23 @@ class Predictions:
         Name of each sample, length `rows`; None if samples have only their numbers, from 0.
     id_name : str
         Header of the column of names: "file", "sequence", the name of a column, or "sample".
+    kind : str
+        What the probabilities are, for headers: "p" of the model itself, "calibrated_p", "p_at_priors" or
+        "calibrated_p_at_priors".
+    has_disagreement : bool
+        Whether blocks have a disagreement.
     """
 
-    blocks: Iterable[Probabilities]
+    blocks: Iterable[Block]
     rows: int
     classes: list[str]
     ids: Sequence[str] | None = None
     id_name: str = "sample"
+    kind: str = "p"
+    has_disagreement: bool = False
 
-    def with_ids(self) -> Iterator[tuple[Sequence[str] | Sequence[int], Probabilities]]:
-        """Yield the names (or numbers) and the probabilities of each block."""
+    def with_ids(self) -> Iterator[tuple[Sequence[str] | Sequence[int], Block]]:
+        """Yield the names (or numbers) of the samples of each block, and the block."""
         first = 0
         for block in self.blocks:
             last = first + len(block)
@@ -52,9 +82,14 @@ class Predictions:
 
         All are different: a column of ids named "label" becomes "sample_label".
         """
-        columns = [f"p_{name}" for name in self.classes]
+        columns = [f"{self.kind}_{name}" for name in self.classes]
         name = self.id_name
-        return f"sample_{name}" if name in ("label", *columns) else name, "label", columns
+        return f"sample_{name}" if name in ("label", "disagreement", *columns) else name, "label", columns
+
+    @property
+    def probability_name(self) -> str:
+        """The name of the probabilities where they are one field: "probability", "calibrated_probability" and so on."""
+        return re.sub(r"(^|_)p(_|$)", r"\1probability\2", self.kind)
 
 
 class OutputFormat(ABC):

@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from rcdp_hpc.deploy.formats.base import OutputFormat, Predictions
 from rcdp_hpc.runtime.formulas import warn_of_formulas
 
@@ -15,17 +17,23 @@ log = logging.getLogger(__name__)
 
 
 class CsvFormat(OutputFormat):
-    """A line for each sample: its name, its label and the probability of each class. Names are written unchanged."""
+    """A line for each sample: its name, its label and the probability of each class. Names are written unchanged.
+
+    An ensemble adds the column ``disagreement``.
+    """
 
     def write(self, file: BinaryIO, predictions: Predictions) -> None:
         """Write predictions; see `OutputFormat.write`."""
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="surrogateescape")
         writer = csv.writer(text, lineterminator="\n")
         sample, label, columns = predictions.header
-        writer.writerow([sample, label, *columns])
+        writer.writerow([sample, label, *columns, *(["disagreement"] if predictions.has_disagreement else [])])
         classes = predictions.classes
         for ids, block in predictions.with_ids():
-            for name, chosen, row in zip(ids, block.argmax(1), block, strict=True):
+            numbers = block.probabilities
+            if block.disagreement is not None:
+                numbers = np.column_stack([numbers, block.disagreement])
+            for name, chosen, row in zip(ids, block.labels, numbers, strict=True):
                 writer.writerow([name, classes[chosen], *(f"{value:.6g}" for value in row)])
         # The caller closes the file.
         text.detach()

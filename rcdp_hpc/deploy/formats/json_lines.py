@@ -10,17 +10,23 @@ from rcdp_hpc.runtime.text import plain_line
 
 
 class JsonLinesFormat(OutputFormat):
-    """A JSON object for each sample: its name, its label, and ``probability`` with the probability of each class."""
+    """A JSON object for each sample: its name, its label, and ``probability`` with the probability of each class.
+
+    The name of the last one is `Predictions.probability_name`. An ensemble adds ``disagreement``.
+    """
 
     def write(self, file: BinaryIO, predictions: Predictions) -> None:
         """Write predictions; see `OutputFormat.write`."""
         sample, label, _ = predictions.header
-        classes = predictions.classes
+        classes, key_of_all = predictions.classes, predictions.probability_name
         unsafe = not all(map(_is_plain, [sample, *classes]))
         for ids, block in predictions.with_ids():
-            for name, chosen, row in zip(ids, block.argmax(1).tolist(), block, strict=True):
+            others = [None] * len(block) if block.disagreement is None else block.disagreement.tolist()
+            for name, chosen, row, other in zip(ids, block.labels.tolist(), block.probabilities, others, strict=True):
                 probability = {key: float(f"{value:.6g}") for key, value in zip(classes, row.tolist(), strict=True)}
-                content = {sample: name, label: classes[chosen], "probability": probability}
+                content = {sample: name, label: classes[chosen], key_of_all: probability}
+                if other is not None:
+                    content["disagreement"] = float(f"{other:.6g}")
                 file.write(json.dumps(content, ensure_ascii=unsafe or not _is_plain(str(name))).encode() + b"\n")
 
 

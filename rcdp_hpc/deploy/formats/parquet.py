@@ -18,11 +18,14 @@ class ParquetFormat(OutputFormat):
         """Write predictions; see `OutputFormat.write`."""
         sample, label, columns = predictions.header
         fields = [(sample, pa.int64() if predictions.ids is None else pa.string()), (label, pa.string())]
-        schema = pa.schema([*fields, *((name, pa.float32()) for name in columns)])
+        numbers = [*columns, "disagreement"] if predictions.has_disagreement else columns
+        schema = pa.schema([*fields, *((name, pa.float32()) for name in numbers)])
         names = np.array(predictions.classes)
         with parquet.ParquetWriter(file, schema) as writer:
             for ids, block in predictions.with_ids():
                 texts = list(ids) if predictions.ids is None else [printable(str(name)) for name in ids]
-                arrays = [pa.array(texts, schema.field(0).type), pa.array(names[block.argmax(1)], pa.string())]
-                arrays += [pa.array(np.ascontiguousarray(block[:, column])) for column in range(len(columns))]
+                arrays = [pa.array(texts, schema.field(0).type), pa.array(names[block.labels], pa.string())]
+                arrays += [pa.array(np.ascontiguousarray(column)) for column in block.probabilities.T]
+                if block.disagreement is not None:
+                    arrays.append(pa.array(block.disagreement))
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.solve.kept_solve import tensors_digest, with_weights
 from rcdp_hpc.training.solve.kept_sums import RESTORE, KeptSums, sums_path
 from rcdp_hpc.training.solve.sums_fit import fit_sums
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,11 @@ def write_solution(first: SummedModel, kept: KeptSums, to: Path) -> SumsResult:
     sums = sums_path(to)
     with_weights(kept, weights).write(sums)
     data = json.dumps([sorted(kept.facts.shards), sorted(kept.units)]).encode()
+    if not first.file.rule.is_plain:
+        log.warning(
+            "%s: not calibrated, and without priors, thresholds and costs: a calibration needs rows that the readout "
+            "is not solved from, and sums have none. Train on the rows for one", to,
+        )  # fmt: skip
     write_derived(to, first.path, weights, hashlib.sha256(data).hexdigest())
     return SumsResult(
         [to, sums],

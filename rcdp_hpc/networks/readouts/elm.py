@@ -86,6 +86,11 @@ class ELMReadout(Readout):
         """Return class scores (rows, classes) of standardised features (rows, features)."""
         return torch.log(self._linear_scores(standard).clamp_min(LEAST_SHARE))
 
+    def scored(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities and z; as `Network.scored`."""
+        z = self.linear_scores(features)
+        return self.link(torch.log(z.clamp_min(LEAST_SHARE))), z
+
     def linear_scores(self, features: torch.Tensor) -> torch.Tensor:
         """Return z, which approximates one-hot classes, shape (rows, classes), of features (rows, features)."""
         return self._linear_scores((features - self.state_mean) * self.state_scale)

@@ -12,10 +12,11 @@ from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.losses import Loss
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.reservoir.positive_shares import LEAST_SHARE
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 
-LEAST_SHARE = 1e-6
+__all__ = ["LEAST_SHARE", "RidgeNetwork"]
 
 
 class RidgeNetwork(Network):
@@ -42,6 +43,11 @@ class RidgeNetwork(Network):
         """Return z, which approximates one-hot classes, shape (rows, classes), of features (rows, features)."""
         scores: torch.Tensor = self.linear(features)
         return scores
+
+    def scored(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities and z; as `Network.scored`."""
+        z = self.linear(features)
+        return self.link(torch.log(z.clamp_min(LEAST_SHARE))), z
 
     @staticmethod
     def weights_of(readout: RidgeReadout) -> dict[str, torch.Tensor]:

@@ -38,6 +38,11 @@ class SolvedEnsemble(Network):
         """Return class scores (rows, classes) of features (rows, features)."""
         return torch.log(self.linear_scores(features).clamp_min(LEAST_SHARE))
 
+    def scored(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities and the mean of the members' z; as `Network.scored`."""
+        z = self.linear_scores(features)
+        return self.link(torch.log(z.clamp_min(LEAST_SHARE))), z
+
     def linear_scores(self, features: torch.Tensor) -> torch.Tensor:
         """Return the mean of the members' z, shape (rows, classes), of features (rows, features)."""
         return torch.stack([member.linear_scores(features) for member in self.members]).mean(0)  # type: ignore[operator]

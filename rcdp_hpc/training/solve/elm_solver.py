@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.model.calibration.scores import HeldOutScores
 from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.readouts.elm import ELMReadout
 from rcdp_hpc.reservoir.autoencoder import random_layer, solve_autoencoder
@@ -20,6 +22,7 @@ from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.held_out_scores import solved_scores
 from rcdp_hpc.training.solve.elm_rows import (
     LEAST_VALUE,
     Terms,
@@ -203,19 +206,21 @@ def _with_scores(
     sources = [band_source(source, network, config.readout, band, scale) for band, scale in enumerate(scales)]
     if len(sources) == 1:
         fits = [fit_ridge(config, comm, sources[0], with_validation)]
-        accuracy, judged_by = fits[0].accuracy, fits[0].selected_by
+        accuracy, judged_by, held_out = fits[0].accuracy, fits[0].selected_by, fits[0].held_out
         _set_scores(network, fits, scales)
     else:
         # The accuracy is that of all machines together, before they are fitted to the validation rows.
-        fits = [fit_ridge(config, comm, one, with_validation=False) for one in sources]
+        fits = [fit_ridge(config, comm, replace(one, natural=None), with_validation=False) for one in sources]
         _set_scores(network, fits, scales)
         accuracy, judged_by = _accuracy(comm, source, network), "validation"
+        held_out = _held_out(comm, source, network)
         if with_validation:
-            again = [_fitted_again(config, comm, *pair) for pair in zip(sources, fits, strict=True)]
+            again = [_fitted_again(config, comm, replace(one, natural=None), fit)
+                     for one, fit in zip(sources, fits, strict=True)]  # fmt: skip
             _set_scores(network, again, scales)
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     penalties = tuple(fit.penalty for fit in fits)
-    return Solution(state, network.linear_scores, accuracy, judged_by, fits[0].selected_by, penalties)
+    return Solution(state, network.linear_scores, accuracy, judged_by, fits[0].selected_by, penalties, held_out)
 
 
 def _fitted_again(config: Config, comm: Communicator, source: RowSource, fit: RidgeFit) -> RidgeFit:
@@ -230,6 +235,17 @@ def _set_scores(network: ELMReadout, fits: list[RidgeFit], scales: list[float]) 
         scores = network.machine(band).scores
         scores.weight.copy_(torch.from_numpy(scale * fit.readout.weights.T))
         scores.bias.copy_(torch.from_numpy(fit.readout.intercept))
+
+
+def _held_out(comm: Communicator, source: RowSource, network: ELMReadout) -> HeldOutScores | None:
+    """Return the scores of the validation rows on rank 0, if the source asks for them. Collective."""
+    if source.natural is None:
+        return None
+
+    def scores(states: torch.Tensor) -> torch.Tensor:
+        return network.to(states.device).linear_scores(states.float())
+
+    return solved_scores(comm, source.validation(), scores, source.classes)
 
 
 def _accuracy(comm: Communicator, source: RowSource, network: ELMReadout) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rcdp_hpc.data.like import FACTS
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.calibration.scores import HeldOutScores
 from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -23,6 +25,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.ram import MIB, machine_memory
+from rcdp_hpc.training.held_out_scores import solved_scores
 from rcdp_hpc.training.solve.exact_sums import sums_bytes
 from rcdp_hpc.training.solve.kept_sums import KeptSums, SumsFacts, sums_path
 from rcdp_hpc.training.solve.solver import Solution
@@ -71,11 +74,14 @@ def solve_keeping_sums(
         return fit_sums(kept[0], config)
 
     fit = run_on_root(comm, solved)
-    accuracy = _accuracy(comm, [unit for unit in units if unit.role == "validation"], blocks, fit)
+    scored = _validation_scores(comm, [unit for unit in units if unit.role == "validation"], blocks, fit, sizes[1])
+    accuracy = comm.broadcast(None if scored is None else float(np.mean(scored.scores.argmax(1) == scored.labels)))
+    held_out = None if scored is None else scored.smoothed(config.loss.label_smoothing)
     listed = ", ".join(f"{penalty:g}: {fit.errors[penalty]:.4g}" for penalty in sorted(fit.errors))
     log.info("ridge: squared error on validation after scaling, by penalty, from sums: %s", listed)
     weights = fit.weights()
-    solution = Solution(weights, fit.readout.scores, accuracy, "validation", "validation", (fit.penalty,))
+    by = "validation"
+    solution = Solution(weights, fit.readout.scores, accuracy, by, by, (fit.penalty,), held_out)
     return solution, with_weights(kept[0], weights) if kept else None
 
 
@@ -169,16 +175,11 @@ def _units(config: Config, shards: ShardReader, width: int) -> list[UnitRows]:
     return units
 
 
-def _accuracy(comm: Communicator, units: list[UnitRows], blocks: StateBlocks, fit: SumsFit) -> float:
-    """Return the share of correct validation rows by the readout of the training rows. Collective."""
-
-    def counts() -> np.ndarray:
-        correct = np.zeros(2)
-        for group in groups_of_rank(units, comm.rank, comm.size):
-            for states, labels in blocks(group.role, group.start, group.stop):
-                right = fit.trained.predict(states).argmax(1) == labels.cpu().numpy()
-                correct += np.array([np.count_nonzero(right), len(right)])
-        return correct
-
-    right, rows = comm.allreduce(agree(comm, counts)).tolist()
-    return float(right / rows)
+def _validation_scores(
+    comm: Communicator, units: list[UnitRows], blocks: StateBlocks, fit: SumsFit, classes: int
+) -> HeldOutScores | None:
+    """Return the scores of the validation rows by the readout of the training rows, on rank 0. Collective."""
+    groups = groups_of_rank(units, comm.rank, comm.size)
+    partitions = (blocks(group.role, group.start, group.stop) for group in groups)
+    # All rows, since the accuracy is theirs.
+    return solved_scores(comm, partitions, fit.trained.predict, classes, most=sys.maxsize)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import readout_choice
+from rcdp_hpc.model.calibration.scores import HeldOutScores
 from rcdp_hpc.networks.readouts import one_member
 from rcdp_hpc.networks.readouts.solved_ensemble import SolvedEnsemble
 from rcdp_hpc.reservoir.left_out import left_out_bytes
@@ -111,7 +112,20 @@ def solve_members(comm: Communicator, members: Members) -> Solution:
         judged_by=first.judged_by,
         selected_by=first.selected_by,
         penalties=tuple(penalty for one in solutions for penalty in one.penalties),
+        held_out=_mean_held_out(solutions, members.source.validation_rows),
     )
+
+
+def _mean_held_out(solutions: list[Solution], validation_rows: int) -> HeldOutScores | None:
+    """Return the mean of the members' scores of the validation rows, each by a readout that was not fitted to the row.
+
+    Left-out scores have the validation rows last, after training rows that differ between members.
+    """
+    parts = [one.held_out for one in solutions if one.held_out is not None]
+    if len(parts) < len(solutions):
+        return None
+    scores = np.mean([part.scores[-validation_rows:] for part in parts], axis=0)
+    return HeldOutScores.of_solved(scores, parts[0].labels[-validation_rows:], parts[0].kind)
 
 
 def _on_own_ranks(comm: Communicator, members: Members) -> list[Solution]:

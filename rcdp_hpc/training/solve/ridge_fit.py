@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.calibration.scores import HeldOutScores, natural_weights
 from rcdp_hpc.model.class_weights import class_weights
 from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.activations import load_activation
@@ -38,6 +39,7 @@ from rcdp_hpc.reservoir.ridge import (
 from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
+from rcdp_hpc.training.held_out_scores import solved_scores
 from rcdp_hpc.training.solve.solving_device import device_with_room
 from rcdp_hpc.training.solve.validation_errors import ValidationErrors, stored_bytes
 
@@ -64,6 +66,8 @@ class RidgeFit:
         Mean and standard deviation of the scores over the rows that the readout is fitted to.
     selected_by : {"left-out", "validation"}
         The rows that the penalty was selected by.
+    held_out : HeldOutScores or None
+        Scores of rows by a readout that is not fitted to them, on rank 0, if `RowSource.natural` asks for them.
     """
 
     readout: RidgeReadout
@@ -72,6 +76,7 @@ class RidgeFit:
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
     selected_by: str = "validation"
+    held_out: HeldOutScores | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ class RowSource:
         Level of the log of the fit; `logging.DEBUG` if there are many fits.
     device : torch.device or None
         Device of the states that sums and solves (`rcdp_hpc.reservoir.device_sums.sums_device`); None for the CPU.
+    natural : numpy.ndarray, shape (classes,), or None
+        Counts of the classes in the source, if a fit returns scores of held-out rows for a calibration.
     """
 
     width: int
@@ -132,6 +139,7 @@ class RowSource:
     bound: float | None = None
     level: int = logging.INFO
     device: torch.device | None = None
+    natural: NDArray[np.int64] | None = None
 
 
 def feature_bound(config: Config) -> float | None:
@@ -245,7 +253,10 @@ def _smoothed(fit: RidgeFit, smoothing: float) -> RidgeFit:
         return fit
     share, rest = 1 - smoothing, smoothing / len(fit.means)
     readout = smoothed(fit.readout, smoothing)
-    return replace(fit, readout=readout, means=share * fit.means + rest, deviations=share * fit.deviations)
+    held_out = None if fit.held_out is None else fit.held_out.smoothed(smoothing)
+    return replace(
+        fit, readout=readout, means=share * fit.means + rest, deviations=share * fit.deviations, held_out=held_out
+    )
 
 
 def _by_left_out(
@@ -305,7 +316,11 @@ def _left_out_fit(
             rows.states[fitted], labels, classes, best.penalty, weights_of(labels, weights), factors, source.device
         )
     scores = readout.predict(rows.states[fitted]).astype(np.float64)
-    return RidgeFit(readout, best.penalty, best.accuracy, scores.mean(0), scores.std(0), "left-out")
+    held_out = None
+    if source.natural is not None:
+        labels = rows.labels[original]
+        held_out = HeldOutScores.of_solved(best.scores, labels, "left-out", natural_weights(labels, source.natural))
+    return RidgeFit(readout, best.penalty, best.accuracy, scores.mean(0), scores.std(0), "left-out", held_out)
 
 
 def _block_factors(config: Config, rows: GatheredRows) -> list[NDArray[np.float64] | None]:
@@ -350,6 +365,9 @@ def _by_validation(
         return scaled_error(*scaling) / (weight * source.classes)
 
     penalty, errors = best_by(error_of, config.readout.ridge_penalties)
+    held_out = None
+    if source.natural is not None:
+        held_out = solved_scores(comm, validation.partitions(), solve(sums, penalty).predict, source.classes)
     _report_unsolved(config, errors, source.level)
     _report_errors(errors, "on validation", source.level)
     if with_validation:
@@ -368,7 +386,7 @@ def _by_validation(
     moments = score_moments(sums, readout, penalty)
     if origin is not None:
         readout = replace(readout, intercept=readout.intercept - origin.astype(np.float64) @ readout.weights)
-    return RidgeFit(readout, penalty, correct[penalty] / source.validation_rows, *moments)
+    return RidgeFit(readout, penalty, correct[penalty] / source.validation_rows, *moments, held_out=held_out)
 
 
 def _origin(source: RowSource) -> NDArray[np.float32] | None:

@@ -37,4 +37,5 @@ class RidgeSolver(Solver):
         """Solve the readout; parameters and result as `Solver.solve`."""
         fit = fit_ridge(config, comm, source, with_validation)
         weights = RidgeNetwork.weights_of(fit.readout)
-        return Solution(weights, fit.readout.scores, fit.accuracy, fit.selected_by, fit.selected_by, (fit.penalty,))
+        by = fit.selected_by
+        return Solution(weights, fit.readout.scores, fit.accuracy, by, by, (fit.penalty,), fit.held_out)

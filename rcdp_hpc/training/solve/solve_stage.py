@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree_on_root
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training.calibration import answer_rule, check_answers, natural_counts
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.solve.elm_rows import room_for_states, stored
@@ -64,6 +66,7 @@ def solve_readout(
         log.info("the readout is solved already")
         return dict(earlier)
     report_settings_without_effect(config, shards.class_counts("train"))
+    agree(comm, lambda: check_answers(config, shards, reservoir.width))
     solver = solver_of(config)
     made_with = json.dumps({"settings": settings, "shards": shards.digest}, sort_keys=True)
     file = LayerFile(run.train / "layers.pt", made_with)
@@ -75,6 +78,8 @@ def solve_readout(
     before_block = partial(signals.raise_if_stopped, "solving the readout")
     with Progress("states and sums", total, enabled=comm.is_root and config.run.progress) as progress:
         source = streamed_source(config, comm, shards, reservoir, plan, progress)
+        if config.prediction.calibration != "none":
+            source = replace(source, natural=natural_counts(shards))
         if is_stored:
             source = stored(source)
         if config.readout.keep_sums:
@@ -92,6 +97,7 @@ def solve_readout(
     log.info(
         "readout solved by %s: %s", solver.method, outcome(solution.judged_by, solution.accuracy, solution.penalties)
     )
+    rule = answer_rule(config, comm, shards, solution.held_out)
     result = {
         "epochs": 0,
         "validation_accuracy": solution.accuracy,
@@ -106,7 +112,7 @@ def solve_readout(
     def write() -> None:
         if kept is not None:
             write_sums(kept, run.model)
-        ModelFile.write(run.model, config, shards, solution.weights, learned_of(reservoir))
+        ModelFile.write(run.model, config, shards, solution.weights, learned_of(reservoir), rule=rule)
         record_solution(config, run, result)
         file.remove()
 

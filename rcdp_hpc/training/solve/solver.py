@@ -12,6 +12,7 @@ import torch
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import readout_choice
+from rcdp_hpc.model.calibration.scores import HeldOutScores
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.training.solve.layer_file import LayerFile
@@ -36,6 +37,8 @@ class Solution:
         The rows that the penalties were selected by.
     penalties : tuple of float
         Penalty per row of each ridge regression.
+    held_out : HeldOutScores or None
+        Scores of rows that the readout was not fitted to, on rank 0, if `RowSource.natural` asks for them.
     """
 
     weights: dict[str, torch.Tensor]
@@ -44,6 +47,7 @@ class Solution:
     judged_by: str
     selected_by: str
     penalties: tuple[float, ...]
+    held_out: HeldOutScores | None = None
 
 
 class Solver(ABC):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_models import made_model, samples_of
@@ -9,6 +11,11 @@ from made_models import made_model, samples_of
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.deploy.export import rcdp_predict
 from rcdp_hpc.deploy.export.lowering import lower
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.answer_rule import AnswerRule
+from rcdp_hpc.model.calibration.choose import Calibration
+from rcdp_hpc.model.calibration.isotonic import IsotonicScores
+from rcdp_hpc.model.calibration.scaling import ScaledScores
 from rcdp_hpc.model.packing import Quantized
 from rcdp_hpc.model.quantization import rounded_model
 from rcdp_hpc.model.trained_model import TrainedModel
@@ -242,3 +249,37 @@ def test_blocks_of_rows_change_nothing():
     found = lower(model, varying_steps=False).run(samples)
     assert np.abs(found - model.probabilities(samples, scaled=False)).max() <= 2e-6
     assert len(lower(model, varying_steps=False).run(samples[:0])) == 0
+
+
+SCALED = ScaledScores("vector", np.linspace(0.6, 2.0, 3), np.array([1.5, -0.5, 0.0]))
+CALIBRATED = AnswerRule(Calibration(SCALED, "validation", [9, 9, 9]), np.array([0.7, 0.2, 0.1]))
+RULES = {
+    "calibrated": CALIBRATED,
+    "priors": replace(CALIBRATED, priors=np.array([0.1, 0.0, 0.9])),
+    "thresholds": replace(CALIBRATED, thresholds=np.array([0.9, 0.1, 2.0])),
+    "costs": AnswerRule(costs=np.array([[0.0, 1.0, 1.0], [9.0, 0.0, 1.0], [1.0, 1.0, 0.0]])),
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("settings", [['readout.kind="ridge"'], NETWORK], ids=["ridge", "network"])
+def test_a_program_reports_and_answers_as_the_rule_of_the_model(settings, rule):
+    model = made_model(settings, IMAGE)
+    model.rule = rule
+    program = lower(model, varying_steps=False)
+    samples = samples_of(model, rows=40)
+    expected = model.answers(samples, scaled=False)
+    constants = {name: program.array(name) for name in program.constants}
+    exported = rcdp_predict.Model(program.description(), constants)
+    found, answers = exported.answers(samples)
+    assert np.abs(found - expected.probabilities).max() <= 5e-6
+    np.testing.assert_array_equal(answers, expected.predicted)
+    assert exported.predict(samples).tolist() == [model.classes[label] for label in answers]
+    assert not np.allclose(found, expected.raw) or rule.calibration is None
+
+
+def test_an_isotonic_calibration_has_no_operations():
+    model = made_model(NETWORK, IMAGE)
+    model.rule = AnswerRule(Calibration(IsotonicScores([], []), "validation", [9, 9, 9]))
+    with pytest.raises(InputError, match=r"'isotonic' has no operations in exported files.*--uncalibrated"):
+        lower(model, varying_steps=False)

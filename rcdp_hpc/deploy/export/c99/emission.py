@@ -76,7 +76,7 @@ class Emission:
         self._matrices: dict[tuple[str, bool], Matrix] = {}
         self._counts = 1
         self.last = {name: number for number, op in enumerate(program.ops) for name in op.inputs}
-        self.last[program.output] = len(program.ops)
+        self.last |= dict.fromkeys((program.output, program.decides_by), len(program.ops))
         steps = Steps("steps", "RCDP_MAX_STEPS") if program.varying_steps else None
         sample = Value("sample", program.sample_shape, number_type_of(program), steps)
         self.values: dict[str, Value] = {SAMPLES: sample}

@@ -9,17 +9,20 @@
    In another program: compile this file with -DRCDP_NO_MAIN, and declare
 
        int rcdp_predict(const ${number} *sample, int steps, float *probabilities);
+       int rcdp_answer(const ${number} *sample, int steps, float *probabilities, int *answer);
        extern const char *const rcdp_classes[${classes}];
 
    sample         ${sample}
    steps          ${steps}
    probabilities  gets the probabilities of the ${classes} classes, in the order of rcdp_classes
+   answer         gets the number of the class that is answered, which need not be the most probable one
    returns        0; 1 if the number of steps is not accepted; 2 if a result is not finite: check the sample
 
    ${weights}
    rcdp_predict keeps its values in static memory: one call at a time. For several threads, compile with
    -DRCDP_STORAGE="static __thread", or with -DRCDP_STORAGE= if the stack has room for them. For two models in one
-   program, compile each with other names, such as -Drcdp_predict=first_predict -Drcdp_classes=first_classes. */
+   program, compile each with other names, such as -Drcdp_predict=first_predict -Drcdp_answer=first_answer
+   -Drcdp_classes=first_classes. */
 
 #include <math.h>
 #include <stddef.h>
@@ -34,6 +37,7 @@ typedef signed char code;
 typedef ${column} column;
 
 int rcdp_predict(const ${number} *sample, int steps, float *probabilities);
+int rcdp_answer(const ${number} *sample, int steps, float *probabilities, int *answer);
 
 /* The names of the classes in UTF-8. */
 extern const char *const rcdp_classes[RCDP_CLASSES];
@@ -43,7 +47,7 @@ ${names}
 
 ${constants}
 ${functions}
-int rcdp_predict(const ${number} *sample, int steps, float *probabilities)
+int rcdp_answer(const ${number} *sample, int steps, float *probabilities, int *answer)
 {
     int i;
 ${memory}
@@ -54,7 +58,16 @@ ${body}
         if (!isfinite(probabilities[i]))
             return 2;
     }
+    *answer = 0;
+    for (i = 1; i < RCDP_CLASSES; i++)
+        *answer = ${decision}[i] > ${decision}[*answer] ? i : *answer;
     return 0;
+}
+
+int rcdp_predict(const ${number} *sample, int steps, float *probabilities)
+{
+    int answer;
+    return rcdp_answer(sample, steps, probabilities, &answer);
 }
 
 #ifndef RCDP_NO_MAIN
@@ -124,7 +137,7 @@ static int predict_lines(FILE *file)
     float probabilities[RCDP_CLASSES];
     long line;
     for (line = 1;; line++) {
-        int count = 0, given, separator, steps, i, best = 0;
+        int count = 0, given, separator, steps, i, best;
         double number;
         do {
             separator = read_number(file, &number, &given);
@@ -136,12 +149,10 @@ static int predict_lines(FILE *file)
         } while (separator == ',' || separator == ';');
         if (count) {
             steps = count / RCDP_VALUES;
-            if (count > RCDP_MAX_VALUES || count % RCDP_VALUES || rcdp_predict(sample, steps, probabilities)) {
+            if (count > RCDP_MAX_VALUES || count % RCDP_VALUES || rcdp_answer(sample, steps, probabilities, &best)) {
                 fprintf(stderr, "line %ld: %d numbers, expected ${expected}, whose results are finite\n", line, count);
                 return 0;
             }
-            for (i = 1; i < RCDP_CLASSES; i++)
-                best = probabilities[i] > probabilities[best] ? i : best;
             print_name(rcdp_classes[best]);
             for (i = 0; i < RCDP_CLASSES; i++)
                 printf(",%.9g", (double)probabilities[i]);

@@ -54,6 +54,7 @@ def source(program: Program, tests: CheckSamples, name: str) -> str:
         check=_check(program),
         body="\n".join(code.lines),
         output=code.values[program.output].variable,
+        decision=code.values[program.decides_by].variable,
         tests=len(tests.samples),
         samples=_test_arrays(tests),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import rcdp_hpc
 from rcdp_hpc.config import TRAINING_SECTIONS, to_tree
+from rcdp_hpc.deploy.export.lowering.answers import lower_answers
 from rcdp_hpc.deploy.export.lowering.builder import Builder, Weights
 from rcdp_hpc.deploy.export.lowering.networks import lower_probabilities
 from rcdp_hpc.deploy.export.lowering.samples import lower_samples, sample_dtype
@@ -41,13 +42,16 @@ def lower(model: TrainedModel, varying_steps: bool) -> Program:
     if not isinstance(first, EndToEnd):
         x = lower_source(builder, model, x)
     weights = Weights(model.file.weights)
-    output = lower_probabilities(builder, model.file.config, network, weights, x)
+    config = model.file.config
+    raw, z = lower_probabilities(builder, config, network, weights, x)
+    output, decision = lower_answers(builder, config, model.rule, raw, z)
     return Program(
         sample_shape=tuple(model.raw_shape),
         classes=tuple(model.classes),
         ops=tuple(builder.ops),
         constants=builder.constants,
         output=output,
+        decision=decision,
         varying_steps=varying_steps,
         sample_dtype=sample_dtype(model),
         facts=_facts(model),
@@ -70,6 +74,8 @@ def _facts(model: TrainedModel) -> dict[str, Any]:
     return {
         "version": rcdp_hpc.__version__,
         "scale": file.scale,
+        "probabilities": model.rule.column,
+        "answers": model.rule.describe(),
         "shards": file.shards,
         "settings": {section: tree[section] for section in TRAINING_SECTIONS},
         "columns": None if data.columns is None else asdict(data.columns),

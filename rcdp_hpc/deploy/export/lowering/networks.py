@@ -36,8 +36,16 @@ READOUTS: dict[str, Callable[..., str]] = {
 }
 
 
-def lower_probabilities(builder: Builder, config: Config, network: Network, weights: Weights, x: str) -> str:
+def lower_probabilities(
+    builder: Builder, config: Config, network: Network, weights: Weights, x: str
+) -> tuple[str, str]:
     """Append what `Network.probabilities` does to `x`: features, or samples of a trained extractor.
+
+    Returns
+    -------
+    probabilities : str
+    z : str
+        Of a single readout that is solved: what approximates one-hot classes; empty for others.
 
     Raises
     ------
@@ -47,9 +55,10 @@ def lower_probabilities(builder: Builder, config: Config, network: Network, weig
     if isinstance(network, EndToEnd) and network.changes.several_views:
         views = _views(builder, network, x)
         linked = [_linked(builder, config, _scores(builder, config, network, weights, view)) for _, view in views]
-        return builder.op("weighted_sum", *linked, weights=[weight for weight, _ in views])
+        return builder.op("weighted_sum", *linked, weights=[weight for weight, _ in views]), ""
     if not isinstance(network, Ensemble):
-        return _linked(builder, config, _scores(builder, config, network, weights, x))
+        single = _scores(builder, config, network, weights, x)
+        return _linked(builder, config, single), "" if config.readout.trained else single
     scores = []
     for number, member in enumerate(network.members):
         score = _scores(builder, config, cast(Network, member), weights.part(f"members.{number}"), x)
@@ -58,7 +67,7 @@ def lower_probabilities(builder: Builder, config: Config, network: Network, weig
             score = builder.op("activation", score, name="log")
         scores.append(score)
     mean = builder.op("weighted_sum", *scores, weights=[1 / len(scores)] * len(scores))
-    return _linked(builder, config, mean) if config.readout.trained else builder.op("softmax", mean)
+    return _linked(builder, config, mean) if config.readout.trained else builder.op("softmax", mean), ""
 
 
 def _scores(builder: Builder, config: Config, network: Network, weights: Weights, x: str) -> str:

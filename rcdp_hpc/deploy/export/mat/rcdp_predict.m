@@ -9,7 +9,8 @@ function [labels, probabilities] = rcdp_predict(model, samples, lengths)
 %                  features), (rows, height, width) or (rows, height, width, channels)
 %   lengths        for series of unequal length, padded to one length: the steps of each; default: all steps
 %   labels         cell array (rows, 1) of class names
-%   probabilities  (rows, classes), in the order of model.classes
+%   probabilities  (rows, classes), in the order of model.classes: calibrated ones if the model is calibrated. The label
+%                  need not be the most probable class
 
   if ischar(model)
     model = load(model, '-mat');
@@ -44,17 +45,19 @@ function [labels, probabilities] = rcdp_predict(model, samples, lengths)
   samples = permute(double(samples), numel(given):-1:1);
   constants = dense_constants(model.constants);
   blocks = cell(1, 0);
+  decisions = cell(1, 0);
   for first = 1:256:given(1)
     rows = first:min(first + 255, given(1));
     values = struct('samples', pick(samples, numel(given), 0, rows));
     values.lengths = lengths(rows);
-    blocks{end + 1} = run_operations(model, constants, values);
+    [blocks{end + 1}, decisions{end + 1}] = run_operations(model, constants, values);
   end
   probabilities = double([blocks{:}])';
   if isempty(blocks)
     probabilities = zeros(0, numel(model.classes));
+    decisions = {probabilities'};
   end
-  [~, best] = max(probabilities, [], 2);
+  [~, best] = max(double([decisions{:}])', [], 2);
   names = cell(numel(model.classes), 1);
   for label = 1:numel(names)
     names{label} = native2unicode(uint8(model.classes{label}(:)'), 'UTF-8');
@@ -77,7 +80,7 @@ function constants = dense_constants(stored)
   end
 end
 
-function result = run_operations(model, constants, values)
+function [result, decision] = run_operations(model, constants, values)
   for number = 1:numel(model.ops)
     op = model.ops{number};
     inputs = cell(1, numel(op.inputs));
@@ -95,6 +98,10 @@ function result = run_operations(model, constants, values)
     end
   end
   result = values.(model.output);
+  decision = result;
+  if isfield(model, 'decision')
+    decision = values.(model.decision);
+  end
 end
 
 function y = operation(kind, settings, axes, inputs)

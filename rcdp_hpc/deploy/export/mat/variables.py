@@ -24,7 +24,8 @@ TRAINED = {
     "lstm": (1, 2, 3), "gru": (1, 2, 3, 4),
 }  # fmt: skip
 # Constants that are learned without gradients: averages of those of several nodes mean nothing.
-LEARNED = re.compile(r"filters|whitening|floor|code_norm|machine\.\d+\.\d")
+# So do those of calibrations, which belong to the probabilities of one model.
+LEARNED = re.compile(r"filters|whitening|floor|code_norm|machine\.\d+\.\d|calibration|priors|decision")
 
 
 def variables(program: Program, training_rows: float) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def variables(program: Program, training_rows: float) -> dict[str, Any]:
             names[name]: _constant(constant, name in natural) for name, constant in program.constants.items()
         },
         "output": names[program.output],
+        "decision": names[program.decides_by],
         "trained": cells(names[name] for name in trained(program)),
         "scaling": _scaling(program, names),
         "training_rows": float(training_rows),
@@ -115,7 +117,8 @@ def _operation(
     program: Program, number: int, op: Op, names: dict[str, str], axes: dict[str, int], last: dict[str, int]
 ) -> dict[str, Any]:
     """Return an operation: `axes` counts those of its first input, `finished` are values that nothing reads later."""
-    finished = [name for name in dict.fromkeys(op.inputs) if name not in program.constants and last[name] == number]
+    used = {*program.constants, program.output, program.decides_by}
+    finished = [name for name in dict.fromkeys(op.inputs) if name not in used and last[name] == number]
     return {
         "kind": op.kind,
         "inputs": cells(names[name] for name in op.inputs),

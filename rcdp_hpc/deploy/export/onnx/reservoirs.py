@@ -52,7 +52,7 @@ def diagonal_reservoir(graph: Graph, op: Op) -> str:
 def only_last(graph: Graph, op: Op) -> bool:
     """Return whether all that reads the states of a reservoir takes the last one of series of one length."""
     readers = [other for other in graph.program.ops if op.output in other.inputs]
-    if not readers or op.output == graph.program.output:
+    if not readers or op.output in (graph.program.output, graph.program.decides_by):
         return False
     return all(other.kind == "reduce" and len(other.inputs) == 1 and takes_last(other.settings) for other in readers)
 
