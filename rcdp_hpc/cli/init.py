@@ -44,6 +44,7 @@ TOP_KEYS = (
     TopKey("data.label_column", "column of the labels"),
     TopKey("data.id_column", "column that names the rows in predictions; it is not a feature"),
     TopKey("data.sequence_column", "rows with the same value in this column form one series"),
+    TopKey("data.group_column", "patient, subject or site: rows of one stay on one side of every split; not a feature"),
     TopKey("data.category_columns", "columns of categories"),
     TopKey("data.drop_columns", "columns to ignore"),
     TopKey("data.image_size", "height and width to which images are resized"),

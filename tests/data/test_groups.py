@@ -10,6 +10,7 @@ from data.shards.test_verify import change
 from launch import rcdp, run_ranks
 
 from rcdp_hpc.data.prepare import prepare_shards
+from rcdp_hpc.data.shards.inspect import describe_shards
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.verify import check_shards, verify_shards
 from rcdp_hpc.data.sources import LabelledArrays
@@ -175,6 +176,7 @@ def test_verification_proves_it_and_finds_a_planted_leak(tmp_path):
     arrays = LabelledArrays({"x": x, "y": y, "groups": PATIENT})
     directory = prepared(tmp_path, source="arrays", arrays=arrays, shards=1, reserve=0.1).directory
     assert check_shards(directory).groups == PATIENTS
+    assert "30 groups (groups): train 21, validation 3, test 6" in describe_shards(directory)
     shards = ShardReader(directory)
     inside, outside = (int(shards.columns(split, 0, 1, ("group",))["group"][0]) for split in ("train", "test"))
     shards.close()

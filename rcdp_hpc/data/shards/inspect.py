@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.class_table import table_lines
 from rcdp_hpc.data.missing import described_in
 from rcdp_hpc.data.shards.reader import ShardReader
-from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.data.split import SPLITS, slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.text import COLUMNS, display_width, join_lines, plain_name, shorten
@@ -90,6 +90,18 @@ def counts_of_training(path: Path) -> NDArray[np.int64] | None:
         ) from None
 
 
+def _groups(shards: ShardReader) -> list[str]:
+    """Return a line with the number of groups of each split; nothing without groups."""
+    entry = shards.index.get("groups")
+    if entry is None:
+        return []
+    parts = []
+    for split in SPLITS:
+        codes = shards.columns(split, 0, shards.rows(split), ("group",))["group"]
+        parts.append(f"{split} {len(np.unique(codes[codes >= 0]))}")
+    return [f"{len(entry['names'])} groups ({entry['origin']}): {', '.join(parts)}"]
+
+
 def describe_shards(directory: Path, ranks: int = 0, class_counts: Path | None = None) -> str:
     """Return the class table, the rows of each class per shard and per rank, and their spread, as text.
 
@@ -116,6 +128,7 @@ def describe_shards(directory: Path, ranks: int = 0, class_counts: Path | None =
         + ("" if storage.compression == "none" else f", {storage.compression}")
         + f"; balanced by {index['settings']['data']['balance']}, seed {index['seed']}",
         *described_in(index),
+        *_groups(shards),
         "",
         *_class_table(index),
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from rcdp_hpc.errors import InputError
 FEW_TEXTS = 50
 # A column of texts with fewer values than this share of the rows is left out.
 MOSTLY_MISSING = 0.5
+# Columns that name what several rows come from, by their whole name; fewer different values do not divide evenly.
+GROUP_NAME = re.compile(
+    r"(patient|subject|participant|proband|person|donor|animal|speaker|user|household|pupil|student|site|hospital)s?"
+    r"[ _-]?(id|nr|no|num|number|name|code|key)?",
+    re.IGNORECASE,
+)
+FEWEST_GROUPS = 10
 
 
 def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list[str]]:
@@ -32,8 +40,8 @@ def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list
     Returns
     -------
     settings : dict
-        ``label_column``, and ``id_column``, ``category_columns``, ``drop_columns`` and ``missing`` if the table needs
-        them.
+        ``label_column``, and ``id_column``, ``group_column``, ``category_columns``, ``drop_columns`` and ``missing`` if
+        the table needs them.
     sentences : list of str
         The reasons.
 
@@ -56,8 +64,10 @@ def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list
     sentences = [f"label_column = {label.name!r}: {why}"]
     others = [column for column in columns if column.name not in {*roles, label.name}]
     _propose_id(others, data, settings, sentences)
-    _propose_texts([column for column in others if column.name != settings.get("id_column")], data, settings, sentences)
-    excluded = {*settings.get("drop_columns", ()), settings.get("id_column")}
+    _propose_groups(others, data, settings, sentences)
+    named = {settings.get("id_column"), settings.get("group_column")}
+    _propose_texts([column for column in others if column.name not in named], data, settings, sentences)
+    excluded = {*settings.get("drop_columns", ()), *named}
     _propose_missing([column for column in others if column.name not in excluded], label, settings, sentences)
     return settings, sentences
 
@@ -116,6 +126,19 @@ def _propose_id(
         if column.distinct == column.rows and column.is_id_by_name and column.rows >= 2 and not column.is_fraction:
             settings["id_column"] = column.name
             sentences.append(f"column {column.name!r} names the rows")
+            return
+
+
+def _propose_groups(
+    columns: Sequence[ColumnStatistics], data: DataSection, settings: dict[str, Any], sentences: list[str]
+) -> None:
+    if data.names_groups:
+        return
+    for column in columns:
+        repeats = FEWEST_GROUPS <= column.distinct <= column.rows // 2 and column.present == column.rows
+        if repeats and GROUP_NAME.fullmatch(column.name) and column.name != settings.get("id_column"):
+            settings["group_column"] = column.name
+            sentences.append(f"column {column.name!r} names groups of rows, which stay on one side of every split")
             return
 
 

@@ -122,3 +122,14 @@ def test_a_measured_quantity_is_refused(tmp_path, name):
     columns = {"rooms": classes(1, 2, 3), "area": numbers(), name: numbers(4)}
     with pytest.raises(InputError, match=rf"measured quantity|no column looks like labels.*'{name}'"):
         proposed(tmp_path, columns)
+
+
+@pytest.mark.parametrize(("name", "patients", "proposed"), [("Patient ID", 20, True), ("patient", 5, False),
+                                                           ("sites", 12, True), ("website", 20, False)])  # fmt: skip
+def test_a_column_that_names_patients_is_proposed_as_groups(tmp_path, name, patients, proposed):
+    lines = [f"p{row % patients},{row * 7 % 11}.5,{'xy'[row % 3 % 2]}" for row in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join([f"{name},a,label", *lines]) + "\n")
+    found, sentences = propose_columns(tmp_path / "t.csv", DataSection(source="csv", path=str(tmp_path / "t.csv")))
+    assert found.get("group_column", "") == (name if proposed else "")
+    assert found.get("category_columns", []) == ([] if proposed else [name])
+    assert any("names groups of rows" in sentence for sentence in sentences) == proposed
