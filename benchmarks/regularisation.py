@@ -62,7 +62,7 @@ KEEP = 0.1
 COLUMNS = {
     "accuracy": "accuracy %",
     "cost": "cost, points",
-    "macro_recall": "macro recall %",
+    "balanced_accuracy": "balanced accuracy %",
     "macro_f1": "macro F1 %",
     "parameters": "numbers",
     "flops": "FLOPs without zeros",
@@ -126,7 +126,7 @@ class Benchmark:
             seconds += RunDirectory(self.folder / f"none-{fold}").state("train")["seconds"]
         test, size = summary["test"], summary["complexity"]
         return {
-            **{name: test[name] for name in ("accuracy", "macro_recall", "macro_f1")},
+            **{name: test[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")},
             "parameters": size["nonzero"],
             "flops": size["sparse_flops"],
             "train_seconds": seconds,

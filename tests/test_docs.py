@@ -120,6 +120,7 @@ PARSED_ONLY = {
     "compare.md": "tests/comparison runs comparisons of cheap methods, on real ranks, too",
     "paper.md": "tests/comparison/test_whole_paper.py runs it on small data",
     "report.md": "tests/evaluation/report runs both",
+    "metrics.md": "tests/evaluation and tests/cli/test_help.py run both",
     "engines.md": "tests/parallel starts ranks with both engines",
 }
 # TOML blocks, by their first lines: the kinds of data that they are about.

@@ -34,8 +34,8 @@ def test_only_one_arm_normalises_batches():
 def test_costs_are_differences_on_the_same_folds():
     def one(accuracy: float, numbers: int) -> dict[str, float]:
         return {
-            "accuracy": accuracy, "macro_recall": accuracy, "macro_f1": accuracy, "parameters": numbers, "flops": 10,
-            "train_seconds": 1.5, "milliseconds": 0.25,
+            "accuracy": accuracy, "balanced_accuracy": accuracy, "macro_f1": accuracy, "parameters": numbers,
+            "flops": 10, "train_seconds": 1.5, "milliseconds": 0.25,
         }  # fmt: skip
 
     results = {"none": [one(0.9, 1000), one(0.8, 1000)], "threshold": [one(0.89, 100), one(0.79, 101)]}

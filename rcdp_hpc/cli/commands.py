@@ -161,14 +161,20 @@ def _search_command(options: argparse.Namespace) -> int:
 
 
 def _run_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline.comparison_of_runs import check_evaluated, compare_runs
     from rcdp_hpc.pipeline.stages import run_stages
 
     signals.raise_if_stopped_before(comm)
     _refuse_different_settings(options, comm)
     trial = options.command == "run" and options.trial
+    against = options.against if options.command == "evaluate" else None
+    if against is not None:
+        check_evaluated(against, comm)
     config, out = run_on_root(comm, lambda: _trial(options) if trial else (_trusted(options), options.out))
     stages = STAGES if options.command == "run" else (options.command,)
     run_stages(stages, config, out, comm, options.restart, options.allow_code, progress=True)
+    if against is not None:
+        compare_runs(out, against, comm)
     comm.barrier()
     if comm.is_root and trial:
         print(after_trial(options.config, options.out, out), flush=True)

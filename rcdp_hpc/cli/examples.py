@@ -33,7 +33,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp train --out runs/mine --set training.epochs=50", "continue up to epoch 50"),
         ("rcdp train --out runs/mine --set training.batch=32 --restart", "start again with another batch size"),
     ),
-    "evaluate": (("rcdp evaluate --out runs/mine", "accuracy, confusion matrix and pictures in runs/mine/report"),),
+    "evaluate": (
+        ("rcdp evaluate --out runs/mine", "criteria, confusion matrix and pictures in runs/mine/report"),
+        ("rcdp evaluate --out runs/mine --against runs/other", "also compared on the same test samples"),
+    ),
     "crossvalidate": (
         ("rcdp crossvalidate my.toml --out runs/folds --folds 5", "five folds, one after another"),
         ("mpirun -n 5 rcdp crossvalidate my.toml --out runs/folds", "one fold on each rank"),

@@ -224,6 +224,10 @@ def _add_stages(commands: Any) -> None:
             parser.add_argument(
                 "--trial", action="store_true", help="run all stages with a part of the data and epochs, in RUN-trial"
             )
+        if stage == "evaluate":
+            parser.add_argument(
+                "--against", type=path, metavar="RUN", help="also compare with another run on the same test samples"
+            )
         if stage == "search":
             parser.add_argument(
                 "--report", action="store_true", help="draw the results of the search so far; do not search"

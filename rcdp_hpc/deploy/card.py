@@ -139,7 +139,7 @@ def _result(summary: Record | None) -> list[str]:
     overall = [
         ("accuracy", _share(test["correct"], test["samples"])),
         ("macro F1", f"{test['macro_f1']:.4f}"),
-        ("macro recall", f"{test['macro_recall']:.4f}"),
+        ("balanced accuracy", f"{test['balanced_accuracy']:.4f}"),
     ]
     for name in ("ridge", "trees"):
         if name in test:

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.model.metrics import scores
+from rcdp_hpc.evaluation.score_record import score_record
+from rcdp_hpc.model.criteria.confusion import Counts
+from rcdp_hpc.model.criteria.measured import Measured, measure_confusion
+from rcdp_hpc.model.criteria.paired import confusion_criteria
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 from rcdp_hpc.runtime.text import display_width, pad, plain_name, shorten
@@ -28,7 +31,9 @@ FILE = "confusion.npz"
 CELLS = ("true", "predicted", "samples")
 
 
-def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+def result_of_test(
+    confusion: NDArray[np.int64], classes: Sequence[str], measured: Measured | None = None
+) -> dict[str, Any]:
     """Return the scores of a test for ``summary.json`` (docs/formats.md).
 
     Parameters
@@ -37,25 +42,33 @@ def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict
         Rows are true classes.
     classes : sequence of str
         Class names.
+    measured : Measured, optional
+        Criteria of the same test, with those of scores and probabilities.
 
     Returns
     -------
     dict
-        The scores as `rcdp_hpc.model.metrics.scores` returns them, those of classes rounded to six digits and None if
-        undefined; ``absent``, names of classes without test samples; ``worst_confusions``; ``confusion`` as `compact`
-        returns it.
+        ``samples``, ``correct``; the criteria that `score_record` returns, by default those of the matrix; ``absent``,
+        names of classes without test samples; ``worst_confusions``; ``confusion`` as `compact` returns it.
     """
-    true, predicted = confusion.sum(1), confusion.sum(0)
-    result: dict[str, Any] = {**scores(confusion)}
-    occurs = true + predicted > 0
-    for name, defined in (("precision", occurs), ("recall", true > 0), ("f1", occurs)):
-        values = zip(result[name], defined, strict=True)
-        result[name] = [round(value, 6) if is_defined else None for value, is_defined in values]
     return {
-        **result,
-        "absent": [classes[label] for label in np.flatnonzero(true == 0).tolist()],
+        "samples": int(confusion.sum()),
+        "correct": int(np.trace(confusion)),
+        **score_record(measure_confusion(confusion, classes) if measured is None else measured),
+        "absent": [classes[label] for label in np.flatnonzero(confusion.sum(1) == 0).tolist()],
         "worst_confusions": worst_confusions(confusion, classes),
         "confusion": compact(confusion),
+    }
+
+
+def baseline_scores(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """Return ``samples``, ``correct`` and the criteria of the confusion matrix of a baseline; None if undefined."""
+    counts = Counts.of_matrix(confusion)
+    values = {one.name: float(one.of_counts(counts)) for one in confusion_criteria(classes)}
+    return {
+        "samples": int(confusion.sum()),
+        "correct": int(np.trace(confusion)),
+        **{name: None if np.isnan(value) else value for name, value in values.items()},
     }
 
 

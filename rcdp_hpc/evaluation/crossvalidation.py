@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.evaluation.confusion import compact, read_confusion, worst_confusions, write_cells
+from rcdp_hpc.config.choices.criteria import CRITERIA, TITLES
+from rcdp_hpc.evaluation.confusion import compact, named, read_confusion, worst_confusions, write_cells
 from rcdp_hpc.evaluation.drawing import draw_folds_of
 from rcdp_hpc.evaluation.stage import versions
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import wrap_items
 
 log = logging.getLogger(__name__)
 
+# Those of the picture, and of boosted trees.
 MEASURES = ("accuracy", "macro_f1")
 
 
@@ -31,24 +34,16 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``results`` of each fold, with its complexity; ``mean`` and ``deviation`` (the sample standard deviation, s^2 =
-        sum (x - mean)^2 / (k - 1)) of accuracy, macro F1 and macro recall over the k folds; ``confusion`` of all folds
-        together, as `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``,
-        the mean accuracy and macro F1 of boosted trees, if every fold has them.
+        ``results`` of each fold, with its criteria, why some are undefined, the classes that are absent from its test,
+        and its complexity; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 / (k - 1))
+        of each criterion over the k folds in which it is defined; ``undefined_folds``, the numbers of the others;
+        ``confusion`` of all folds together, as `compact` returns it; ``worst_confusions``; ``absent``, the classes
+        without a sample; ``trees``, the mean accuracy and macro F1 of boosted trees, if every fold has them.
     """
     summaries = {fold: _summary_of(run.fold(fold)) for fold in range(1, config.data.folds + 1)}
-    results = [
-        {
-            "fold": fold,
-            **{name: summary["test"][name] for name in ("samples", "correct", *MEASURES)},
-            "macro_recall": _macro_recall(summary["test"]),
-            **({"trees": summary["test"]["trees"]} if "trees" in summary["test"] else {}),
-            **({"complexity": summary["complexity"]} if "complexity" in summary else {}),
-            "seconds": sum(summary["seconds"].values()),
-        }
-        for fold, summary in summaries.items()
-    ]
-    columns = {name: [result[name] for result in results] for name in (*MEASURES, "macro_recall")}
+    results = [_result(fold, summary) for fold, summary in summaries.items()]
+    names = [name for name in CRITERIA.names if any(name in result for result in results)]
+    columns = {name: [result[name] for result in results if result.get(name) is not None] for name in names}
     classes: list[str] = summaries[1]["classes"]
     confusion = np.sum(
         [read_confusion(one["test"]["confusion"], run.fold(fold).report) for fold, one in summaries.items()], axis=0
@@ -56,8 +51,9 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     content = {
         "folds": config.data.folds,
         "results": results,
-        "mean": {name: statistics.fmean(values) for name, values in columns.items()},
-        "deviation": {name: statistics.stdev(values) for name, values in columns.items()},
+        "mean": {name: statistics.fmean(values) if values else None for name, values in columns.items()},
+        "deviation": {name: statistics.stdev(values) if len(values) > 1 else None for name, values in columns.items()},
+        "undefined_folds": _undefined_folds(results, names),
         **_mean_of_trees(results),
         "classes": classes,
         "absent": [classes[label] for label in np.flatnonzero(confusion.sum(1) == 0)],
@@ -73,8 +69,28 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     return content
 
 
+def _result(fold: int, summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a fold."""
+    test = summary["test"]
+    optional = {name: test[name] for name in ("uncalibrated", "trees") if name in test}
+    return {
+        "fold": fold,
+        **{name: test[name] for name in ("samples", "correct", "absent", "undefined")},
+        **{name: test[name] for name in CRITERIA.names if name in test},
+        **optional,
+        **({"complexity": summary["complexity"]} if "complexity" in summary else {}),
+        "seconds": sum(summary["seconds"].values()),
+    }
+
+
+def _undefined_folds(results: list[dict[str, Any]], names: list[str]) -> dict[str, list[int]]:
+    """Return the folds in which a criterion is undefined, for the criteria with such folds."""
+    folds = {name: [one["fold"] for one in results if one.get(name) is None] for name in names}
+    return {name: numbers for name, numbers in folds.items() if numbers}
+
+
 def table(summary: dict[str, Any]) -> list[str]:
-    """Return the results of the folds as lines of a table."""
+    """Return the results of the folds as lines of a table, and the mean of each criterion."""
     lines = ["fold       samples  accuracy  macro F1"]
     for one in summary["results"]:
         lines.append(f"{one['fold']:<9}  {one['samples']:7d}  {100 * one['accuracy']:6.2f} %    {one['macro_f1']:.4f}")
@@ -84,16 +100,32 @@ def table(summary: dict[str, Any]) -> list[str]:
     if "trees" in summary:
         trees = summary["trees"]
         lines.append(f"boosted trees, mean {100 * trees['accuracy']:6.2f} %    {trees['macro_f1']:.4f}")
+    return [*lines, *_criteria_lines(summary), *_absent_lines(summary["results"])]
+
+
+def _criteria_lines(summary: dict[str, Any]) -> list[str]:
+    width = max(map(len, TITLES.values()))
+    lines = [f"{'measure':<{width}}    mean  deviation"]
+    for name, mean in summary["mean"].items():
+        deviation, folds = summary["deviation"][name], summary["undefined_folds"].get(name)
+        shown = ["-" if value is None else f"{value:.4f}" for value in (mean, deviation)]
+        without = f"  (undefined in fold {', '.join(map(str, folds[:10]))})" if folds else ""
+        lines.append(f"{TITLES[name]:<{width}}  {shown[0]:>6}     {shown[1]:>6}{without}")
+    return lines
+
+
+def _absent_lines(results: list[dict[str, Any]]) -> list[str]:
+    """Return lines that name the classes without a test sample in a fold."""
+    lines = []
+    for one in results:
+        if one["absent"]:
+            head = f"fold {one['fold']}: {len(one['absent'])} classes without test samples: "
+            lines += wrap_items(head, named(one["absent"]))
     return lines
 
 
 def _summary_of(run: RunDirectory) -> dict[str, Any]:
     return read_sealed(run.report / "summary.json", f"Write it again with rcdp evaluate --out {run.path}")
-
-
-def _macro_recall(test: dict[str, Any]) -> float:
-    """Return the mean recall of the classes with samples, also of a test of an earlier version, which lacks it."""
-    return statistics.fmean([recall for recall in test["recall"] if recall is not None] or [0.0])
 
 
 def _mean_of_trees(results: list[dict[str, Any]]) -> dict[str, Any]:

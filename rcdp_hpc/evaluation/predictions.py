@@ -48,12 +48,14 @@ class TestPredictions:
         chosen = answers.probabilities[np.arange(len(answers)), answers.predicted]
         self._blocks.append(np.column_stack([source_index, labels, answers.predicted, chosen]).astype(np.float64))
 
-    def write(self, comm: Communicator, shards: ShardReader, path: Path) -> NDArray[np.int64] | None:
+    def write(
+        self, comm: Communicator, shards: ShardReader, path: Path
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Write the predictions of all ranks to a CSV file, in the order of the source. Collective.
 
         Columns: ``part``, the part of the source (``test``, or ``train`` if the test rows were split off the training
         data); ``row`` in that part, from 0; ``id`` if the source names its samples; ``class``; ``predicted``;
-        ``probability`` of the predicted class; ``correct``, "yes" or "no".
+        ``probability`` of the predicted class as reported; ``correct``, "yes" or "no".
 
         Parameters
         ----------
@@ -64,8 +66,8 @@ class TestPredictions:
 
         Returns
         -------
-        ndarray of int64, shape (test rows,), or None
-            The predicted classes in the order of the shards, on rank 0.
+        tuple of ndarray of int64, shape (test rows,), or None
+            True and predicted classes in the order of the shards, on rank 0.
         """
         rows = comm.gather_rows(np.concatenate([np.empty((0, 4)), *self._blocks]))
 
@@ -77,7 +79,7 @@ class TestPredictions:
             warn_of_formulas(log, path, {"column 'id'": ids or (), "columns 'class' and 'predicted'": shards.classes})
 
         agree(comm, write)
-        return None if rows is None else rows[:, 2].astype(np.int64)
+        return None if rows is None else (rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64))
 
 
 def write_answers(path: Path, shards: ShardReader, predicted: NDArray[np.int64]) -> None:

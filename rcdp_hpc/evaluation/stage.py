@@ -7,7 +7,7 @@ import platform
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,16 @@ from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.data.shards.reader import ShardReader, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
+from rcdp_hpc.evaluation.compared import RIDGE, compared_lines, compared_record
+from rcdp_hpc.evaluation.confusion import baseline_scores, class_lines, named, result_of_test, write_cells
 from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
+from rcdp_hpc.evaluation.score_record import score_lines
+from rcdp_hpc.evaluation.scores import TestRows, TestScores
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
 from rcdp_hpc.model.complexity import complexity
-from rcdp_hpc.model.metrics import confusion_matrix, scores
+from rcdp_hpc.model.criteria.measured import Measured
+from rcdp_hpc.model.metrics import confusion_matrix
 from rcdp_hpc.model.trained_model import FEWEST_ROWS, TrainedModel
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by
@@ -41,8 +45,6 @@ from rcdp_hpc.training.threads import threads_of_test
 log = logging.getLogger(__name__)
 
 BLOCK_ROWS = 4096
-# Scores of a baseline that the result records.
-OVERALL: Final = ("accuracy", "correct", "samples", "macro_f1")
 
 
 def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
@@ -59,7 +61,8 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        The scores as `result_of_test` returns them; ``ridge``, the scores of the ridge baseline if there is one;
+        The scores as `result_of_test` returns them; ``uncalibrated``, the criteria of the probabilities before
+        calibration, if the model is calibrated; ``ridge``, the scores of the ridge baseline if there is one;
         ``trees``, for a table, the scores of boosted trees as `score_trees` returns them.
 
     Raises
@@ -78,26 +81,23 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
         log.warning("the training has not finished: this is its best model so far")
     threads = threads_of_test(config, comm, shards)
     with limit_threads(threads):
-        predictions = TestPredictions()
+        rows_here = _RowsHere(TestPredictions(), TestScores(shards.classes))
         model = agree(comm, lambda: _model(config, run, shards, allow_code))
-        confusion_here, ridge_here = agree(
-            comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, model)
-        )
-    predicted = predictions.write(comm, shards, run.report / "predictions.csv")
-    confusion = comm.allreduce(confusion_here)
-    result = result_of_test(confusion, shards.classes)
-    if all(comm.allgather(ridge_here is not None)) and ridge_here is not None:
-        ridge = scores(comm.allreduce(ridge_here))
-        result["ridge"] = {name: ridge[name] for name in OVERALL}
-    trees = run_on_root(comm, lambda: _trees(config, shards, predicted))
+        agree(comm, lambda: _answer_slab(config, comm, run, shards, rows_here, model))
+    rows_here.predictions.write(comm, shards, run.report / "predictions.csv")
+    measured, uncalibrated, rows = rows_here.scores.measure(comm, config.run.seed)
+    result, confusion, compared = run_on_root(
+        comm, lambda: _results(rows, measured, uncalibrated, shards.classes, config.run.seed)
+    )
+    trees = run_on_root(comm, lambda: _trees(config, shards, None if rows is None else rows.predicted))
     if trees is not None:
         result["trees"] = trees
     size = run_on_root(comm, lambda: complexity(model, shards.read("test", 0, min(FEWEST_ROWS, shards.rows("test"))).x))
     seconds = time.perf_counter() - started
     if comm.is_root:
-        _log_result(result, confusion, shards.classes)
+        _log_result(result, confusion, compared, shards.classes)
         log.info("%s", size.line())
-    facts = {"seconds": seconds, "threads": threads, "complexity": size.to_json()}
+    facts = {"seconds": seconds, "threads": threads, "complexity": size.to_json(), "compared": compared}
     agree_on_root(comm, lambda: _write_report(config, comm, run, shards, result, confusion, facts))
     return result
 
@@ -110,20 +110,20 @@ def _model(config: Config, run: RunDirectory, shards: ShardReader, allow_code: b
     return model
 
 
-def _confusion_of_slab(
-    config: Config,
-    comm: Communicator,
-    run: RunDirectory,
-    shards: ShardReader,
-    predictions: TestPredictions,
+class _RowsHere(NamedTuple):
+    """What is recorded of this rank's test rows."""
+
+    predictions: TestPredictions
+    scores: TestScores
+
+
+def _answer_slab(
+    config: Config, comm: Communicator, run: RunDirectory, shards: ShardReader, rows_here: _RowsHere,
     model: TrainedModel,
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """Return the confusion matrices of the model and of the ridge baseline, if there is one, on this rank's rows."""
+) -> None:  # fmt: skip
+    """Record the answers of the model, and of the ridge baseline if there is one, for this rank's rows."""
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
-    classes = len(shards.classes)
-    confusion = np.zeros((classes, classes), np.int64)
     ridge = TrainedModel.load_baseline(run.train / "ridge.pt", model)
-    compared = None if ridge is None else np.zeros_like(confusion)
     with Progress("test", stop - start, enabled=comm.is_root and config.run.progress) as progress:
         for low in range(start, stop, BLOCK_ROWS):
             signals.raise_if_stopped("evaluating")
@@ -132,15 +132,30 @@ def _confusion_of_slab(
             for states, labels in model.blocks(rows.x, rows.y, rows.length):
                 answers = model.answers_of(states)
                 _refuse_non_finite(run.model, answers.probabilities, low + done)
-                predictions.add(rows.source_index[done : done + len(labels)], labels, answers)
+                solved = None if ridge is None else ridge(states)
+                if solved is not None:
+                    _refuse_non_finite(run.train / "ridge.pt", solved, low + done)
+                rows_here.predictions.add(rows.source_index[done : done + len(labels)], labels, answers)
+                rows_here.scores.add(labels, answers, solved)
                 done += len(labels)
-                confusion += confusion_matrix(labels, answers.predicted, classes)
-                if ridge is not None and compared is not None:
-                    solved = ridge(states)
-                    _refuse_non_finite(run.train / "ridge.pt", solved, low + done - len(labels))
-                    compared += confusion_matrix(labels, solved.argmax(1), classes)
             progress.advance(len(rows.y))
-    return confusion, compared
+
+
+def _results(
+    rows: TestRows | None, measured: Measured, uncalibrated: dict[str, float], classes: list[str], seed: int
+) -> tuple[dict[str, Any], NDArray[np.int64], list[dict[str, Any]]]:
+    """Return the result of the test, its confusion matrix and the comparisons with baselines, on rank 0."""
+    if rows is None:
+        raise RuntimeError("rows are gathered on rank 0 only")
+    confusion = confusion_matrix(rows.labels, rows.predicted, len(classes))
+    result = result_of_test(confusion, classes, measured)
+    if uncalibrated:
+        result["uncalibrated"] = uncalibrated
+    if rows.ridge is None:
+        return result, confusion, []
+    result["ridge"] = baseline_scores(confusion_matrix(rows.labels, rows.ridge, len(classes)), classes)
+    compared = compared_record(RIDGE, rows.labels, rows.predicted, rows.ridge, classes, seed)
+    return result, confusion, [compared]
 
 
 def _refuse_non_finite(file: Path, scores: NDArray[np.float32], first: int) -> None:
@@ -160,16 +175,15 @@ def _trees(config: Config, shards: ShardReader, predicted: NDArray[np.int64] | N
     return score_trees(config, shards, predicted)
 
 
-def _log_result(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[str]) -> None:
+def _log_result(
+    result: dict[str, Any], confusion: NDArray[np.int64], compared: list[dict[str, Any]], classes: list[str]
+) -> None:
     log.info(
-        "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f, macro recall %.4f",
-        100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"], result["macro_recall"],
+        "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f, balanced accuracy %.4f",
+        100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"], result["balanced_accuracy"],
     )  # fmt: skip
-    if "ridge" in result:
-        log.info(
-            "ridge regression on the same states, for comparison: %.2f %%, macro F1 %.4f",
-            100 * result["ridge"]["accuracy"], result["ridge"]["macro_f1"],
-        )  # fmt: skip
+    for line in (*score_lines(result), *(line for one in compared for line in compared_lines(one))):
+        log.info("%s", line)
     for line in tree_lines(result, result["trees"]) if "trees" in result else ():
         log.info("%s", line)
     for line in class_lines(result, confusion, classes):
@@ -178,7 +192,7 @@ def _log_result(result: dict[str, Any], confusion: NDArray[np.int64], classes: l
         count = f"{len(result['absent'])} of {len(classes)} classes"
         for line in wrap_items(f"{count} without test samples: ", named(result["absent"])):
             log.info("%s", line)
-        log.info("  (they have no recall, and count in macro F1 only if predicted, as in scikit-learn)")
+        log.info("  (they have no scores of their own, and count in macro F1 only if predicted, as in scikit-learn)")
 
 
 def _write_report(
@@ -190,11 +204,12 @@ def _write_report(
     confusion: NDArray[np.int64],
     facts: dict[str, Any],
 ) -> None:
-    """Write the summary and the pictures; `facts` holds ``seconds``, ``threads`` and ``complexity``."""
+    """Write the summary and the pictures; `facts` holds ``seconds``, ``threads``, ``complexity``, ``compared``."""
     states = {stage: run.state(stage) for stage in STAGES}
     timings = {stage: states[stage]["seconds"] for stage in STAGES if "seconds" in states[stage]}
     summary = {
         "test": result,
+        "compared": facts["compared"],
         "complexity": facts["complexity"],
         "model": file_sha256(run.model),
         "classes": shards.classes,

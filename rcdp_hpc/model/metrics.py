@@ -35,7 +35,7 @@ class Scores(TypedDict):
     ----------
     samples, correct : int
         Number of samples, and of those with the right class.
-    accuracy, macro_f1, macro_recall : float
+    accuracy, macro_f1, balanced_accuracy : float
     precision, recall, f1 : list of float
         Of each class.
     """
@@ -44,19 +44,19 @@ class Scores(TypedDict):
     correct: int
     accuracy: float
     macro_f1: float
-    macro_recall: float
+    balanced_accuracy: float
     precision: list[float]
     recall: list[float]
     f1: list[float]
 
 
 def scores(confusion: NDArray[np.int64]) -> Scores:
-    """Return accuracy, macro F1, macro recall and the precision, recall and F1 of each class, as scikit-learn does.
+    """Return accuracy, macro F1, balanced accuracy, and precision, recall and F1 of each class, as scikit-learn does.
 
     A class that is never predicted has precision 0, and one without samples has recall 0, as with ``zero_division=0``.
     The macro F1 is the unweighted mean over the classes that occur as a true or a predicted class, like
     ``f1_score(true, predicted, average="macro")``; it is 0 if there are no samples.
-    The macro recall is the unweighted mean over the classes with samples, like ``balanced_accuracy_score``.
+    The balanced accuracy is the unweighted mean over the classes with samples, like ``balanced_accuracy_score``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
         "correct": int(hits.sum()),
         "accuracy": float(hits.sum() / max(confusion.sum(), 1)),
         "macro_f1": float(occurring.mean()) if occurring.size else 0.0,
-        "macro_recall": float(present.mean()) if present.size else 0.0,
+        "balanced_accuracy": float(present.mean()) if present.size else 0.0,
         "precision": precision.tolist(),
         "recall": recall.tolist(),
         "f1": f1.tolist(),

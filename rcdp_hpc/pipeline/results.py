@@ -121,10 +121,18 @@ class EvaluateResult(TypedDict):
     ----------
     samples, correct : int
         Test samples, and those whose class is predicted correctly.
-    accuracy, macro_f1, macro_recall : float
-        Overall scores.
-    precision, recall, f1 : list of float or None
+    accuracy, balanced_accuracy, macro_f1, weighted_f1, g_mean, log_loss, brier, ece : float
+        Criteria (docs/metrics.md).
+    mcc, kappa, macro_pr_auc, macro_roc_auc : float or None
+        Criteria that need samples of two classes; None without them.
+    precision, recall, f1, pr_auc, roc_auc : list of float or None
         Scores of each class; None if undefined.
+    intervals : dict
+        Limits of the 95 % interval of each of these.
+    undefined, without_interval : dict of str to str
+        Why a criterion has no value, or no interval.
+    uncalibrated : dict
+        Criteria of the probabilities before calibration, if the model is calibrated.
     absent : list of str
         Classes without test samples.
     worst_confusions : list of dict
@@ -138,11 +146,27 @@ class EvaluateResult(TypedDict):
     samples: int
     correct: int
     accuracy: float
+    balanced_accuracy: float
     macro_f1: float
-    macro_recall: float
+    weighted_f1: float
+    g_mean: float
+    mcc: float | None
+    kappa: float | None
+    macro_pr_auc: float | None
+    macro_roc_auc: float | None
+    log_loss: float
+    brier: float
+    ece: float
     precision: list[float | None]
     recall: list[float | None]
     f1: list[float | None]
+    pr_auc: list[float | None]
+    roc_auc: list[float | None]
+    intervals: dict[str, Any]
+    undefined: dict[str, str]
+    without_interval: dict[str, str]
+    resamples: dict[str, int]
+    uncalibrated: NotRequired[dict[str, float]]
     absent: list[str]
     worst_confusions: list[dict[str, Any]]
     confusion: Any
@@ -175,10 +199,12 @@ class CrossValidationResult(TypedDict):
     folds : int
         Number of folds.
     results : list of dict
-        Of each fold: ``fold``, ``samples``, ``correct``, ``accuracy``, ``macro_f1``, ``macro_recall``, ``seconds``,
-        and ``trees`` if boosted trees were fitted.
+        Of each fold: ``fold``, ``samples``, ``correct``, the criteria, ``undefined``, ``absent``, ``seconds``, and
+        ``trees`` if boosted trees were fitted.
     mean, deviation : dict
-        Mean and sample standard deviation of ``accuracy``, ``macro_f1`` and ``macro_recall`` over the folds.
+        Mean and sample standard deviation of each criterion over the folds in which it is defined.
+    undefined_folds : dict
+        The other folds.
     classes : list of str
         Names of the classes.
     absent : list of str
@@ -197,8 +223,9 @@ class CrossValidationResult(TypedDict):
 
     folds: int
     results: list[dict[str, Any]]
-    mean: dict[str, float]
-    deviation: dict[str, float]
+    mean: dict[str, float | None]
+    deviation: dict[str, float | None]
+    undefined_folds: dict[str, list[int]]
     classes: list[str]
     absent: list[str]
     worst_confusions: list[dict[str, Any]]

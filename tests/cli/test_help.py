@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_every_quick_example_works(line, folder, monkeypatch, capsys):
         words.append("--dry-run")
     assert main(words) == 0, capsys.readouterr()
     assert capsys.readouterr().out
+
+
+def test_an_evaluated_run_is_compared_with_another(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["evaluate", "--out", "runs/mine", "--against", "runs/mine"]) == 0
+    shown = capsys.readouterr()
+    assert "0 samples are recognised by the model only, 0 by the other only" in shown.out + shown.err
+    (record,) = json.loads(Path("runs/mine/report/summary.json").read_text())["compared"]
+    assert record["p_value"] == 1
+    assert record["differences"]["mcc"]["value"] == 0
+    assert main(["evaluate", "--out", "runs/mine", "--against", "runs/none"]) == 2
+    assert "runs/none is not evaluated yet" in capsys.readouterr().err
 
 
 def test_the_completion_examples_work_in_bash(tmp_path):

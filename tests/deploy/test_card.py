@@ -41,7 +41,7 @@ def test_the_figures_are_those_of_the_run(run, file):
     test = summary["test"]
     low, high = wilson(test["correct"], test["samples"])
     assert f"{100 * test['accuracy']:.2f} % ({100 * low:.1f} to {100 * high:.1f} %; {test['correct']}" in card
-    assert f"| macro recall | {test['macro_recall']:.4f} |" in card
+    assert f"| balanced accuracy | {test['balanced_accuracy']:.4f} |" in card
     synthetic = sum(index["splits"]["train"]["synthetic_counts"])
     assert synthetic > 0
     assert f"{synthetic:,} of the {index['splits']['train']['rows']:,} training rows" in card
@@ -77,8 +77,8 @@ def test_results_and_shards_of_another_model_are_not_used(run, file, tmp_path):
     other = tmp_path / "model.pt"
     shutil.copy(run.model, other)
     other.write_bytes(other.read_bytes())
-    assert "macro recall" in model_card(replace(file, where=str(other)), run)
-    assert "macro recall" not in model_card(replace(file, where=str(run.config_file)), run)
+    assert "balanced accuracy" in model_card(replace(file, where=str(other)), run)
+    assert "balanced accuracy" not in model_card(replace(file, where=str(run.config_file)), run)
     assert "Not known: the shards" in model_card(replace(file, shards="0" * 64), run)
 
 

@@ -170,8 +170,8 @@ def test_every_summary_and_report_has_the_complexity(run):
     assert f"{size['trained']:,} trained parameters" in line
     assert "ms a sample on one thread" in line
     recalls = [recall for recall in summary["test"]["recall"] if recall is not None]
-    assert summary["test"]["macro_recall"] == pytest.approx(np.mean(recalls), abs=1e-6)
-    assert any(f"macro recall {summary['test']['macro_recall']:.4f}" in message for message in messages)
+    assert summary["test"]["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-6)
+    assert any(f"balanced accuracy {summary['test']['balanced_accuracy']:.4f}" in message for message in messages)
     page = (run / "report/index.html").read_text()
     assert "Size and speed of the model" in page
     assert f"{size['trained']:,}" in page

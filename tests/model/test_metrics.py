@@ -41,7 +41,7 @@ def test_scores_equal_scikit_learns(case):
     np.testing.assert_allclose(ours["macro_f1"], f1_score(true, predicted, average="macro", zero_division=0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class that is predicted and has no samples
-        np.testing.assert_allclose(ours["macro_recall"], balanced_accuracy_score(true, predicted))
+        np.testing.assert_allclose(ours["balanced_accuracy"], balanced_accuracy_score(true, predicted))
 
 
 def test_matrices_of_parts_add_up_to_the_matrix_of_all_rows():
@@ -58,6 +58,6 @@ def test_a_class_that_does_not_occur_does_not_count_in_macro_f1():
     assert metrics.scores(np.zeros((3, 3), np.int64))["macro_f1"] == 0
 
 
-def test_a_class_without_samples_does_not_count_in_macro_recall():
-    assert metrics.scores(np.array([[3, 1, 0], [0, 1, 1], [0, 0, 0]]))["macro_recall"] == (0.75 + 0.5) / 2
-    assert metrics.scores(np.zeros((3, 3), np.int64))["macro_recall"] == 0
+def test_a_class_without_samples_does_not_count_in_balanced_accuracy():
+    assert metrics.scores(np.array([[3, 1, 0], [0, 1, 1], [0, 0, 0]]))["balanced_accuracy"] == (0.75 + 0.5) / 2
+    assert metrics.scores(np.zeros((3, 3), np.int64))["balanced_accuracy"] == 0

@@ -57,6 +57,22 @@ CRITERIA = ChoiceTable(
     ),
 )
 
+# How tables and sentences call them.
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "g_mean": "G-mean",
+    "mcc": "Matthews' correlation",
+    "kappa": "Cohen's kappa",
+    "macro_pr_auc": "macro PR-AUC",
+    "macro_roc_auc": "macro ROC-AUC",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
+
 
 def criterion_accepted(name: str, others: tuple[str, ...] = ()) -> str:
     """Return the name of a criterion, checked.

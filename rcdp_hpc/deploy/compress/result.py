@@ -13,7 +13,7 @@ from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 # Scores of the test rows in the table, by their name in the result of the evaluation.
-SCORES = {"test accuracy": "accuracy", "test macro recall": "macro_recall", "test macro F1": "macro_f1"}
+SCORES = {"test accuracy": "accuracy", "test balanced accuracy": "balanced_accuracy", "test macro F1": "macro_f1"}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.evaluation.confusion import worst_confusions
 from rcdp_hpc.evaluation.report.charts import interval_chart
+from rcdp_hpc.evaluation.report.criteria import class_scores
 from rcdp_hpc.evaluation.report.heat_map import NAMED_CLASSES, heat_map
 from rcdp_hpc.evaluation.report.html import NOTHING, Html, join, paragraph, percent, table
 from rcdp_hpc.evaluation.report.run_files import RunFiles
@@ -56,7 +57,9 @@ def classes(files: RunFiles) -> Html:
     """Return the section about the results of each class."""
     if files.confusion is None or files.summary is None:
         return no_test(files)
-    return class_results(files.confusion, files.summary["classes"])
+    names = files.summary["classes"]
+    areas = Html("") if files.test is None else class_scores(files.test, names)
+    return join(class_results(files.confusion, names), areas)
 
 
 def class_results(confusion: Matrix, names: Sequence[str]) -> Html:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rcdp_hpc.evaluation.report.criteria import comparisons, criteria
 from rcdp_hpc.evaluation.report.html import Html, bullets, join, number, paragraph, percent, table
 from rcdp_hpc.evaluation.report.run_files import RunFiles
 from rcdp_hpc.evaluation.report.text import STAGE_NAMES, duration
@@ -22,7 +23,8 @@ def interval_text(correct: int, samples: int) -> str:
 def sentence(test: Record) -> str:
     """Return the result of a test in one sentence."""
     correct, samples = test["correct"], test["samples"]
-    recall = f", macro recall {number(test['macro_recall'])}" if "macro_recall" in test else ""
+    balanced = test.get("balanced_accuracy")
+    recall = "" if balanced is None else f", balanced accuracy {number(balanced)}"
     return (
         f"The model recognises {correct:,} of {samples:,} test samples: accuracy {percent(test['accuracy'], 2)} "
         f"({interval_text(correct, samples)}), macro F1 {number(test['macro_f1'])}{recall}."
@@ -35,7 +37,8 @@ def result(files: RunFiles) -> Html:
     if files.test is not None and files.status("train") != "done":
         note = "The training has not finished: this is the result of its best model so far."
         parts.append(paragraph(note, class_="problem"))
-    return join(*parts, *missing(files), *damaged(files))
+    table_of_test = [] if files.test is None else [criteria(files.test)]
+    return join(*parts, *missing(files), *damaged(files), *table_of_test)
 
 
 def missing(files: RunFiles) -> list[Html]:
@@ -75,7 +78,8 @@ def baselines(files: RunFiles) -> Html:
     constant = {"correct": most, "samples": int(true.sum()), "macro_f1": _constant_f1(most, confusion)}
     rows.append(_row("always the most frequent class", constant))
     header = ("classifier", "correct", "accuracy", "95 % interval", "macro F1")
-    return join(table("The model and its baselines on the same test samples", header, rows), *_judgement(test))
+    shown = table("The model and its baselines on the same test samples", header, rows)
+    return join(shown, comparisons(files), *_judgement(test))
 
 
 def _row(name: str, scores: Record) -> tuple[Any, ...]:
@@ -92,24 +96,14 @@ def _constant_f1(most: int, confusion: Any) -> float:
 
 
 def _judgement(test: Record) -> list[Html]:
-    """Return what the comparison with each baseline shows."""
+    """Return what the comparison with boosted trees shows, or that there is no baseline."""
     texts = []
-    ridge, trees = test.get("ridge"), test.get("trees")
-    if isinstance(ridge, dict):
-        difference = 100 * (test["accuracy"] - ridge["accuracy"])
-        low, high = wilson(test["correct"], test["samples"])
-        inside = low <= ridge["accuracy"] <= high
-        more = "more" if difference > 0 else "less"
-        text = f"The model has an accuracy {abs(difference):.2f} percentage points {more} than ridge regression"
-        text = text if difference else "The model has the accuracy of ridge regression"
-        texts.append(
-            f"{text}; the accuracy of ridge regression is {'within' if inside else 'outside'} the model's interval."
-        )
+    trees = test.get("trees")
     if isinstance(trees, dict):
         verdicts = {"trees": "boosted trees are better", "model": "the model is better"}
         better = verdicts.get(str(trees.get("better")), "neither is better")
         fitted = f" (fitted in {duration(trees['seconds'])})" if "seconds" in trees else ""
         texts.append(f"Boosted trees{fitted}: {better} by a paired sign test (p = {number(trees.get('p_value'), 3)}).")
-    if not texts:
+    if not texts and "ridge" not in test:
         texts.append("No ridge or tree baseline was fitted (training.baseline, training.tree_baseline).")
     return [paragraph(text) for text in texts]

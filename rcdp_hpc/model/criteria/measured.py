@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.model.criteria import all_criteria
-from rcdp_hpc.model.criteria.base import Criterion, Floats, Labels, mean_of_defined
+from rcdp_hpc.model.criteria.base import Criterion, Floats, Labels, mean_of_defined, ratio
 from rcdp_hpc.model.criteria.bootstrap import Interval, quantiles, resample
 from rcdp_hpc.model.criteria.confusion import ConfusionCriterion, Counts
 from rcdp_hpc.model.criteria.probabilities import BrierScore, LogLoss, expected_calibration_error, weighted_mean
 from rcdp_hpc.model.criteria.ranking import RankedClass, average_precision, roc_area
-from rcdp_hpc.model.criteria.row_bootstrap import bootstrap_rows, row_resamples
+from rcdp_hpc.model.criteria.row_bootstrap import bootstrap_rows, logit_interval, row_resamples
 from rcdp_hpc.model.intervals import wilson
+from rcdp_hpc.model.metrics import confusion_matrix
 
+NO_MISTAKE = "no resample has samples in the wrong order"
 TOO_MANY_ROWS = "there are too many rows for a bootstrap"
 # Scores of each class that are areas, by their name here and that of their mean in the table.
 AREAS = {"pr_auc": ("macro_pr_auc", average_precision), "roc_auc": ("macro_roc_auc", roc_area)}
@@ -148,9 +150,9 @@ class RowNumbers:
         """Return the numbers of an array of shape (rows, 4)."""
         return cls(columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3] > 0)
 
-    def columns(self) -> Floats:
+    def columns(self) -> NDArray[np.float64]:
         """Return an array of shape (rows, 4), for the messages between ranks."""
-        return np.column_stack([self.log_loss, self.brier, self.confidence, self.right])
+        return np.column_stack([self.log_loss, self.brier, self.confidence, self.right]).astype(np.float64)
 
     def statistics(self) -> dict[str, Callable[[NDArray[Any] | None], Floats]]:
         """Return each criterion as a function of how often rows count, None or shape (rows, ...)."""
@@ -177,30 +179,46 @@ def measure_probabilities(labels: Labels, rows: RowNumbers, classes: Sequence[st
     return found
 
 
-def measure_ranking(labels: Labels, columns: Iterable[Floats], classes: Sequence[str], seed: int = 0) -> Measured:
-    """Measure the areas under the curves of each class against the rest, and their means.
+class RankingScores:
+    """Areas under the curves of each class against the rest, from scores that are read class by class.
 
     Parameters
     ----------
     labels : ndarray of int, shape (rows,)
-    columns : iterable of ndarray of float, shape (rows,)
-        Scores of each class, read one at a time.
+        True class numbers.
     classes : sequence of str
-    seed : int
     """
-    areas, kept = np.full((len(AREAS), len(classes)), np.nan), {}
-    resamples = row_resamples(len(labels) * len(classes)) if len(labels) else 0
-    for label, column in enumerate(columns):
-        positive = labels == label
+
+    def __init__(self, labels: Labels, classes: Sequence[str]) -> None:
+        self._labels = labels
+        self._classes = list(classes)
+        self._areas = np.full((len(AREAS), len(classes)), np.nan)
+        self._resamples = row_resamples(len(labels) * len(classes)) if len(labels) else 0
+        # What a bootstrap needs of each class; without one, no class is kept.
+        self._ranked: dict[int, RankedClass] = {}
+
+    def add(self, label: int, scores: Floats) -> None:
+        """Add the scores of a class, shape (rows,)."""
+        positive = self._labels == label
         if positive.any():
-            ranked = RankedClass.of(column, positive)
-            areas[:, label] = _areas(ranked)
-            if resamples:
-                kept[label] = ranked
-    drawn = np.full((len(AREAS), len(classes), 1), np.nan)
-    if resamples:
-        drawn = bootstrap_rows(labels, lambda weights: _areas_of_all(kept, weights, len(classes)), resamples, seed)
-    return _measured_areas(labels, areas, drawn, resamples, classes)
+            ranked = RankedClass.of(scores, positive)
+            self._areas[:, label] = _areas(ranked)
+            if self._resamples:
+                self._ranked[label] = ranked
+
+    def measured(self, seed: int = 0) -> Measured:
+        """Return the areas and their intervals; all classes must have been added."""
+        drawn = np.full((*self._areas.shape, 1), np.nan)
+        if self._resamples:
+            drawn = bootstrap_rows(self._labels, self._areas_of_resamples, self._resamples, seed)
+        return _measured_areas(self._labels, self._areas, drawn, self._resamples, self._classes)
+
+    def _areas_of_resamples(self, weights: NDArray[Any]) -> Floats:
+        """Return the areas of all classes, shape (2, classes, block); NaN for those without samples."""
+        areas = np.full((*self._areas.shape, weights.shape[1]), np.nan)
+        for label, ranked in self._ranked.items():
+            areas[:, label] = _areas(ranked, weights)
+        return areas
 
 
 def _areas(ranked: RankedClass, weights: NDArray[Any] | None = None) -> Floats:
@@ -209,21 +227,22 @@ def _areas(ranked: RankedClass, weights: NDArray[Any] | None = None) -> Floats:
     return np.stack([area(ranks) for _, area in AREAS.values()])
 
 
-def _areas_of_all(kept: dict[int, RankedClass], weights: NDArray[Any], classes: int) -> Floats:
-    """Return the areas of all classes, shape (2, classes, block); NaN for those without samples."""
-    areas = np.full((len(AREAS), classes, weights.shape[1]), np.nan)
-    for label, ranked in kept.items():
-        areas[:, label] = _areas(ranked, weights)
-    return areas
-
-
 def _measured_areas(labels: Labels, areas: Floats, drawn: Floats, resamples: int, classes: Sequence[str]) -> Measured:
+    """Return areas, shape (2, classes), and their intervals from resamples, shape (2, classes, resamples)."""
     found, by_name = Measured(), {one.name: one for one in all_criteria(classes)}
-    for (of_class, (name, _)), values, resampled in zip(AREAS.items(), areas, drawn, strict=True):
-        found.add(name, float(mean_of_defined(values)), quantiles(mean_of_defined(resampled.T)))
+    # A bootstrap of n samples has a variance that is smaller by (n - 1) / n.
+    counts = np.bincount(labels, minlength=len(classes))
+    corrected = drawn.var(-1) * np.where(counts > 1, counts / np.maximum(counts - 1, 1), np.nan)
+    for (of_class, (name, _)), values, resampled, variances in zip(AREAS.items(), areas, drawn, corrected, strict=True):
+        mean = mean_of_defined(values)
+        correction = ratio(np.nansum(variances), np.nansum(resampled.var(-1)))
+        deviation = np.sqrt(mean_of_defined(resampled.T).var() * correction)
+        found.add(name, float(mean), logit_interval(mean, deviation))
         found.class_values[of_class] = values
-        found.class_intervals[of_class] = quantiles(resampled.T)
+        found.class_intervals[of_class] = logit_interval(values, np.sqrt(variances))
         _explain(found, by_name[name], labels)
+        if resamples and name not in found.intervals and name not in found.undefined:
+            found.without_interval[name] = NO_MISTAKE
     _count_resamples(found, "ranking", resamples)
     return found
 
@@ -231,7 +250,7 @@ def _measured_areas(labels: Labels, areas: Floats, drawn: Floats, resamples: int
 def _count_resamples(found: Measured, kind: str, resamples: int) -> None:
     found.resamples[kind] = resamples
     if not resamples:
-        found.without_interval = {name: TOO_MANY_ROWS for name in found.values if name not in found.undefined}
+        found.without_interval |= {name: TOO_MANY_ROWS for name in found.values if name not in found.undefined}
 
 
 def measure(
@@ -249,9 +268,9 @@ def measure(
     seed : int
         Of the bootstrap.
     """
-    from rcdp_hpc.model.metrics import confusion_matrix
-
     found = measure_confusion(confusion_matrix(labels, predicted, len(classes)), classes, seed)
-    ranking = measure_ranking(labels, probabilities.T, classes, seed)
+    ranking = RankingScores(labels, classes)
+    for label, column in enumerate(probabilities.T):
+        ranking.add(label, column)
     rows = measure_probabilities(labels, RowNumbers.of(labels, probabilities), classes, seed)
-    return found.joined(ranking).joined(rows)
+    return found.joined(ranking.measured(seed)).joined(rows)

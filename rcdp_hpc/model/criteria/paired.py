@@ -14,6 +14,9 @@ from rcdp_hpc.model.criteria.base import Labels
 from rcdp_hpc.model.criteria.bootstrap import MOST_DRAWS, RESAMPLES, Interval, quantiles, resamples_within
 from rcdp_hpc.model.criteria.confusion import ConfusionCriterion, Counts
 
+# Samples that are added to each class for each of the four cases: recognised by both, one, the other, none.
+SMOOTHING = 0.5
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -63,7 +66,10 @@ def compare_predictions(
 ) -> Paired:
     """Compare the predictions of two classifiers for the same samples.
 
-    Intervals are quantiles of a bootstrap that draws pairs of predictions within each true class.
+    Intervals are quantiles of a bootstrap that draws pairs of predictions within each true class. Half a sample of each
+    of the four cases (recognised by both, by one, by the other, by none) is added to each class, so that classes of a
+    few samples have no interval without width, and the quantiles are moved back by what that changes (A. Agresti & Y.
+    Min, "Simple improved confidence intervals for comparing matched proportions", Statistics in Medicine 24 (2005)).
 
     Parameters
     ----------
@@ -79,8 +85,8 @@ def compare_predictions(
     only_other = int(((other == labels) & (first != labels)).sum())
     drawn = _drawn_pairs(labels, first, other, len(classes), seed, resamples)
     observed = [Counts.of_rows(labels, predicted, len(classes)) for predicted in (first, other)]
-    differences = {one.name: _difference(one, observed, drawn) for one in confusion_criteria(classes)}
-    return Paired(only_first, only_other, mcnemar_p(only_first, only_other), differences, len(drawn[0].hits))
+    differences = {one.name: drawn.difference(one, observed) for one in confusion_criteria(classes)}
+    return Paired(only_first, only_other, mcnemar_p(only_first, only_other), differences, len(drawn.drawn[0].hits))
 
 
 def mcnemar_p(only_first: int, only_other: int) -> float:
@@ -98,30 +104,53 @@ def mcnemar_p(only_first: int, only_other: int) -> float:
     return float(binomtest(only_first, only_first + only_other).pvalue)
 
 
-def _difference(one: ConfusionCriterion, observed: Sequence[Counts], drawn: Sequence[Counts]) -> Difference:
-    value = one.of_counts(observed[0]) - one.of_counts(observed[1])
-    low, high = quantiles(one.of_counts(drawn[0]) - one.of_counts(drawn[1]))
-    return Difference(float(value), (float(low), float(high)))
+@dataclass(frozen=True)
+class _Drawn:
+    """Counts of both classifiers in resamples, shape (resamples, classes), and those of the shares that are drawn."""
+
+    drawn: tuple[Counts, Counts]
+    centre: tuple[Counts, Counts]
+
+    def difference(self, one: ConfusionCriterion, observed: Sequence[Counts]) -> Difference:
+        """Return the difference of a criterion and its interval."""
+        value, centre = (one.of_counts(first) - one.of_counts(other) for first, other in (observed, self.centre))
+        low, high = quantiles(one.of_counts(self.drawn[0]) - one.of_counts(self.drawn[1])) + (value - centre)
+        widest = 1 - one.lowest
+        return Difference(float(value), (float(max(low, -widest)), float(min(high, widest))))
 
 
 def _drawn_pairs(
     labels: Labels, first: Labels, other: Labels, classes: int, seed: int, resamples: int | None
-) -> tuple[Counts, Counts]:
-    """Return the counts of both classifiers in resamples of the samples of each class, shape (resamples, classes)."""
+) -> _Drawn:
+    """Return the counts of both classifiers in resamples of the samples of each class."""
     pairs = first.astype(np.int64) * classes + other
-    kinds = [(label, *np.unique(pairs[labels == label], return_counts=True)) for label in np.unique(labels).tolist()]
+    kinds = {label: _smoothed(pairs[labels == label], label, classes) for label in np.unique(labels).tolist()}
     if resamples is None:
-        resamples = resamples_within(MOST_DRAWS, sum(len(pair) for _, pair, _ in kinds), RESAMPLES)
+        resamples = resamples_within(MOST_DRAWS, sum(len(pair) for pair, _ in kinds.values()), RESAMPLES)
     generator = np.random.default_rng(seed)
-    hits, true, predicted = np.zeros((3, 2, resamples, classes))
-    for label, pair, counts in kinds:
-        drawn = generator.multinomial(int(counts.sum()), counts / counts.sum(), size=resamples)
-        true[:, :, label] = counts.sum()
+    # The last row has the expected counts of the shares.
+    hits, true, predicted = np.zeros((3, 2, resamples + 1, classes))
+    for label, (pair, shares) in kinds.items():
+        count = int((labels == label).sum())
+        drawn = np.vstack([generator.multinomial(count, shares, size=resamples), count * shares])
+        true[:, :, label] = count
         for which, answers in enumerate((pair // classes, pair % classes)):
             _add_columns(predicted[which], answers, drawn)
             hits[which, :, label] = drawn[:, answers == label].sum(1)
-    one, two = (Counts(hits[which], true[which], predicted[which]) for which in (0, 1))
-    return one, two
+    parts = [
+        tuple(Counts(hits[which, rows], true[which, rows], predicted[which, rows]) for which in (0, 1))
+        for rows in (slice(-1), -1)
+    ]
+    return _Drawn(*parts)  # type: ignore[arg-type]
+
+
+def _smoothed(pairs: NDArray[np.int64], label: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the pairs of answers to samples of a class, and the smoothed shares of them."""
+    wrong = (label + 1) % classes
+    added = [one * classes + two for one in (label, wrong) for two in (label, wrong)]
+    cells, place = np.unique(np.concatenate([pairs, added]), return_inverse=True)
+    counts = np.bincount(place, np.repeat([1.0, SMOOTHING], [len(pairs), len(added)]), len(cells))
+    return cells, counts / counts.sum()
 
 
 def _add_columns(total: NDArray[Any], columns: NDArray[np.int64], values: NDArray[Any]) -> None:

@@ -1,7 +1,9 @@
 """Intervals of the criteria of scores and probabilities: a bootstrap of the rows within each true class.
 
-As many rows of each class are drawn as the test has of it; limits are quantiles of the values of the resamples. An area
-of exactly 1 has an interval without width: no resample has a pair in the wrong order.
+As many rows of each class are drawn as the test has of it. Limits of means are quantiles of the values of the
+resamples. Those of areas, which are near 1 and skewed, are normal on the scale of log(a / (1 - a)), with the deviation
+of the resamples (M. Pepe, "The statistical evaluation of medical tests for classification and prediction", 2003). An
+area of exactly 1 has none: no resample has a pair in the wrong order.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from rcdp_hpc.model.criteria.base import Floats, Labels
 from rcdp_hpc.model.criteria.bootstrap import FEWEST_RESAMPLES, resamples_within
+from rcdp_hpc.model.intervals import Z_95
 
 RESAMPLES = 1000
 # Numbers (rows x columns x resamples) that a bootstrap may go through: some 10 seconds of one core.
@@ -26,6 +30,21 @@ def row_resamples(numbers: int) -> int:
     if numbers * FEWEST_RESAMPLES > MOST_NUMBERS:
         return 0
     return resamples_within(MOST_NUMBERS, numbers, RESAMPLES)
+
+
+def logit_interval(value: Floats, deviation: Floats) -> Floats:
+    """Return the 95 % intervals of areas, shape (2, ...); NaN without a deviation, or for areas of 0 and 1.
+
+    Parameters
+    ----------
+    value, deviation : ndarray of float
+        Areas, and their standard deviations.
+    """
+    inside = (value > 0) & (value < 1) & (deviation > 0)
+    safe = np.where(inside, value, 0.5)
+    reach = Z_95 * deviation / (safe * (1 - safe))
+    limits = np.stack([expit(logit(safe) - reach), expit(logit(safe) + reach)])
+    return np.where(inside, limits, np.nan)
 
 
 def bootstrap_rows(
