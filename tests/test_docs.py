@@ -117,6 +117,7 @@ PARSED_ONLY = {
     "compress.md": "tests/deploy/compress runs compressions",
     "average.md": "tests/deploy/test_average.py averages models",
     "merge.md": "tests/deploy/sums runs all of them",
+    "balance-check.md": "tests/balance_check runs checks, on real ranks, too",
     "compare.md": "tests/comparison runs comparisons of cheap methods, on real ranks, too",
     "paper.md": "tests/comparison/test_whole_paper.py runs it on small data",
     "report.md": "tests/evaluation/report runs both",

@@ -208,6 +208,18 @@ def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> 
     return EXIT_DONE
 
 
+def _balance_check(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.balance import balance_check_on_ranks
+
+    def configuration() -> Config:
+        config = _load(options.config, options.set)
+        settle_code(config, Path(options.config), True, options.set, options.allow_code)
+        return config
+
+    stall_seconds = _load(options.config, options.set).run.stall_seconds
+    return run_on_all_ranks(partial(balance_check_on_ranks, options, configuration), stall_seconds, options.quiet)
+
+
 def _compare(options: argparse.Namespace) -> int:
     signals.install()
     if options.config == PAPER:
@@ -584,6 +596,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     **dict.fromkeys(("run", "prepare", "train", "evaluate"), _run_command),
     "search": _search_command,
     "crossvalidate": _crossvalidate,
+    "balance-check": _balance_check,
     "compare": _compare,
     "predict": _predict,
     "compress": _compress,

@@ -41,6 +41,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp crossvalidate my.toml --out runs/folds --folds 5", "five folds, one after another"),
         ("mpirun -n 5 rcdp crossvalidate my.toml --out runs/folds", "one fold on each rank"),
     ),
+    "balance-check": (
+        ("rcdp balance-check my.toml --out runs/balance", "whether balancing pays on these data, and what to set"),
+        ("mpirun -n 4 rcdp balance-check my.toml --out runs/balance --criterion macro_f1", "on 4 ranks, by macro F1"),
+    ),
     "compare": (
         (
             "rcdp compare my.toml --out runs/compared --set compare.methods=mfo,ridge",

@@ -119,6 +119,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     _add_stages(commands)
     _add_crossvalidate(commands)
+    _add_balance_check(commands)
     _add_compare(commands)
     _add_tools(commands)
     return parser, commands.choices  # type: ignore[return-value]
@@ -251,6 +252,30 @@ def _add_crossvalidate(commands: Any) -> None:
     )
     _add_restart(parser, "put earlier results aside and start again")
     add_allow_code(parser)
+
+
+def _add_balance_check(commands: Any) -> None:
+    parser = _add(commands, "balance-check", "measure whether balancing pays on these data, and what to set")
+    parser.add_argument(
+        "config", type=nonempty, metavar="CONFIG", help=f"a TOML file or a profile ({', '.join(profile_names())})"
+    )
+    parser.add_argument(
+        "--out", required=True, type=path, metavar="DIR", help="folder of balance-check.json and balance-check.html"
+    )
+    _add_set(parser)
+    parser.add_argument(
+        "--folds", type=count, default=DEFAULT_FOLDS, metavar="K", help=f"number of folds; default: {DEFAULT_FOLDS}"
+    )
+    parser.add_argument(
+        "--criterion",
+        type=nonempty,
+        default="balanced_accuracy",
+        metavar="NAME",
+        help="measure that decides: balanced_accuracy (the default), macro_f1, worst_recall, recall:CLASS or another "
+        "criterion of answers",
+    )
+    add_allow_code(parser)
+    parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 
 def _add_compare(commands: Any) -> None:

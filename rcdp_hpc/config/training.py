@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from rcdp_hpc.config.choices.chosen_by import training_criterion_accepted
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 
@@ -44,11 +43,8 @@ class TrainingSection(Section):
     patience: int = Field(
         20,
         ge=1,
-        description="stop after this many epochs without a better value of training.criterion",
+        description="stop after this many epochs without a better validation loss",
         json_schema_extra=RESUMABLE,
-    )
-    criterion: Annotated[str, AfterValidator(training_criterion_accepted)] = Field(
-        "loss", description="what is best on the validation rows: it chooses the epoch whose weights are kept"
     )
     stop_seconds: float = Field(
         0.0,

@@ -201,6 +201,21 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     return train, others, counts
 
 
+def development_rows(source: Source, config: Config) -> NDArray[np.int64]:
+    """Return the ascending indices of the training samples that are not in the test part: training and validation.
+
+    If the training part is made uneven on purpose (``data.class_keep_fractions``, ``data.class_keep_counts``), all of
+    these rows are made so.
+    """
+    data, seed = config.data, config.shard_seed
+    y = source.train.y
+    used = sample_indices(y, data.max_samples, seed)
+    refuse_one_group(source, data)
+    indices = _split(source, used, data, seed)
+    rows = np.sort(used[np.concatenate([indices["train"], indices["validation"]])])
+    return rows[uneven_indices(y[rows], data.class_keep_fractions, source.classes, seed, data.class_keep_counts)]
+
+
 def plan_rows(
     source: Source,
     config: Config,

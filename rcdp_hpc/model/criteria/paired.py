@@ -83,7 +83,7 @@ def compare_predictions(
     """
     only_first = int(((first == labels) & (other != labels)).sum())
     only_other = int(((other == labels) & (first != labels)).sum())
-    drawn = _drawn_pairs(labels, first, other, len(classes), seed, resamples)
+    drawn = drawn_pairs(labels, first, other, len(classes), seed, resamples)
     observed = [Counts.of_rows(labels, predicted, len(classes)) for predicted in (first, other)]
     differences = {one.name: drawn.difference(one, observed) for one in confusion_criteria(classes)}
     return Paired(only_first, only_other, mcnemar_p(only_first, only_other), differences, len(drawn.drawn[0].hits))
@@ -119,7 +119,7 @@ class _Drawn:
         return Difference(float(value), (float(max(low, -widest)), float(min(high, widest))))
 
 
-def _drawn_pairs(
+def drawn_pairs(
     labels: Labels, first: Labels, other: Labels, classes: int, seed: int, resamples: int | None
 ) -> _Drawn:
     """Return the counts of both classifiers in resamples of the samples of each class."""
