@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from rcdp_hpc.config.choices import READOUT_ACTIVATIONS, READOUTS, readout_choice
+from rcdp_hpc.config.choices.chosen_by import ridge_criterion_accepted
 from rcdp_hpc.config.section import Section, positive_entries
 
 
@@ -48,7 +49,12 @@ class ReadoutSection(Section):
         description="candidates for the ridge penalty, per row and standardised feature (ridge)",
     )
     ridge_selection: Literal["auto", "left_out", "validation"] = Field(
-        "auto", description="how the ridge penalty is chosen (ridge)"
+        "auto", description="rows by which the ridge penalty is chosen (ridge)"
+    )
+    ridge_criterion: Annotated[str, AfterValidator(ridge_criterion_accepted)] = Field(
+        "squared_error",
+        description="what is best on these rows, or on the held-out rows of a fold (ridge); of equal penalties the one "
+        "with the least squared error",
     )
     ridge_precision: Literal["double", "single"] = Field(
         "single", description="precision of the products in the sums of ridge regression; the sums are float64 (ridge)"

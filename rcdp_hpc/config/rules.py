@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice, extractor_choice, readout_choice
+from rcdp_hpc.config.choices.chosen_by import OF_PROBABILITIES, named_criterion
 from rcdp_hpc.config.choices.losses import loss_choice
 from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.config.optimizer import LossSection
@@ -380,6 +381,27 @@ READOUT = (
         _NO_GROUPS,
         lambda c: not _has_groups(c),
         "rows that are added later would be split without regard to the groups",
+    ),
+    Rule(
+        "readout.ridge_criterion",
+        lambda c: named_criterion(c.readout.ridge_criterion) is not None,
+        "readout.keep_sums = false",
+        lambda c: not c.readout.keep_sums,
+        "sums of the validation rows give their squared error, but not the answer of each row",
+    ),
+    Rule(
+        "readout.ridge_criterion",
+        lambda c: c.readout.ridge_criterion in OF_PROBABILITIES,
+        "to be a criterion of classes or scores",
+        lambda c: False,
+        "the scores of ridge regression are no probabilities while its penalty is chosen",
+    ),
+    Rule(
+        "training.criterion",
+        lambda c: named_criterion(c.training.criterion) is not None,
+        f"another readout.kind than {_listed(SOLVED)}",
+        lambda c: c.readout.trained,
+        "a readout that is solved has no epochs (readout.ridge_criterion chooses its penalty)",
     ),
     Rule(
         "readout.without_units",
@@ -752,6 +774,13 @@ SEARCH = (
         "data.balance_ratio instead of data.balance_counts",
         lambda c: not c.data.balance_counts,
         "the counts are those of the whole training part, not of a fold's",
+    ),
+    Rule(
+        "search.fitness",
+        _searches(lambda c: c.search.fitness in OF_PROBABILITIES and not _function(c)),
+        "search.evaluation = 'train' with a readout that is trained, and another loss than 'eq12'",
+        lambda c: c.search.evaluation == "train" and c.readout.trained and c.loss.kind != "eq12",
+        "other readouts have scores and no probabilities while candidates are evaluated",
     ),
     Rule(
         "search.candidates_at_once",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from rcdp_hpc.config.choices import MOTH_FLAME_IMPROVEMENTS, SEARCH_OPTIMIZERS
+from rcdp_hpc.config.choices.chosen_by import fitness_accepted
 from rcdp_hpc.config.section import RESUMABLE, Section
 
 
@@ -139,7 +140,9 @@ class SearchSection(Section):
     )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
-    fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised")
+    fitness: Annotated[str, AfterValidator(fitness_accepted)] = Field(
+        "eq5", description="what is maximised; of a criterion that is better if lower, its negative"
+    )
     density_weight: float = Field(
         0.0,
         ge=0,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from rcdp_hpc.config.choices.chosen_by import training_criterion_accepted
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 
@@ -43,8 +44,11 @@ class TrainingSection(Section):
     patience: int = Field(
         20,
         ge=1,
-        description="stop after this many epochs without a better validation loss",
+        description="stop after this many epochs without a better value of training.criterion",
         json_schema_extra=RESUMABLE,
+    )
+    criterion: Annotated[str, AfterValidator(training_criterion_accepted)] = Field(
+        "loss", description="what is best on the validation rows: it chooses the epoch whose weights are kept"
     )
     stop_seconds: float = Field(
         0.0,

@@ -18,7 +18,7 @@ from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.reservoir.feasible import check_reservoir
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import read_matrices
-from rcdp_hpc.search.checks import check_candidate_shape, check_lengths, check_rows, checked_space
+from rcdp_hpc.search.checks import check_candidate_shape, check_fitness, check_lengths, check_rows, checked_space
 from rcdp_hpc.training.checks import (
     check_batch,
     check_images,
@@ -29,6 +29,7 @@ from rcdp_hpc.training.checks import (
     check_warm_start_features,
     warmup_steps,
 )
+from rcdp_hpc.training.criterion_checks import check_criteria
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,8 @@ def check_settings_fit(
         problems.ask(lambda: check_lengths(config, facts.shortest is not None))
         problems.ask(lambda: check_candidate_shape(config, facts.sample_shape, facts.shortest))
         problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
+        problems.ask(lambda: check_fitness(config, facts.classes))
+    problems.ask(lambda: check_criteria(config, facts.classes))
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)
     classes = len(facts.classes)

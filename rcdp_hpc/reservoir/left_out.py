@@ -14,7 +14,7 @@ are as large as a small penalty. Features on a GPU stay there, and so do the sco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.array_library import Array, ArrayLibrary, library_for
 from rcdp_hpc.reservoir.device_sums import sums_device
 from rcdp_hpc.reservoir.fold_residuals import fold_residuals, rows_of_folds
-from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaled_error
+from rcdp_hpc.reservoir.ridge import RidgeReadout, comparable_worth, one_hot, scaled_error
 
 # Columns that are standardised at a time if there are more features than rows: avoids a float64 copy of all columns.
 BLOCK_COLUMNS = 1024
@@ -44,7 +44,7 @@ class LeftOut:
     ----------
     penalty : float
         The penalty with the smallest left-out error after the best common scaling of the scores
-        (`rcdp_hpc.reservoir.ridge.scaled_error`); of equal errors the larger penalty.
+        (`rcdp_hpc.reservoir.ridge.scaled_error`), or of the largest worth; of equal errors the larger penalty.
     scores : numpy.ndarray, shape (rows, classes), float64
         Left-out scores: those of every row by the readout that is fitted without it.
     error : float
@@ -57,6 +57,8 @@ class LeftOut:
         For every penalty, the mean error after scaling.
     fold_scores : numpy.ndarray, shape (rows, classes), float64, or None
         With folds: the scores of every row by the readout that is fitted without its fold, with the same penalty.
+    worth : float or None
+        Largest worth; None if the error alone decides.
     """
 
     penalty: float
@@ -66,6 +68,12 @@ class LeftOut:
     readout: RidgeReadout
     errors: dict[float, float]
     fold_scores: NDArray[np.float64] | None = None
+    worth: float | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What is largest for the best of several: worth, then minus the error after scaling."""
+        return self.worth or 0.0, -self.errors[self.penalty]
 
 
 def left_out(
@@ -77,6 +85,7 @@ def left_out(
     factors: Any = None,
     device: torch.device | None = None,
     folds: NDArray[np.integer] | None = None,
+    worth: Callable[[NDArray[np.float64]], float] | None = None,
 ) -> LeftOut:
     """Fit ridge readouts with several penalties and return the best one by exact leave-one-out.
 
@@ -98,6 +107,9 @@ def left_out(
         Where torch computes; by default the GPU of the features. Features on the CPU are solved by LAPACK.
     folds : numpy.ndarray, shape (rows,), optional
         Fold of each row, from 0; the result then has `fold_scores`, at little more cost.
+    worth : callable, optional
+        Returns a number for left-out scores, shape (rows, classes), on the host; the penalty with the largest number is
+        the best. By default it is the one with the least error after scaling, which also decides between equal numbers.
 
     Returns
     -------
@@ -115,20 +127,24 @@ def left_out(
     """
     problem = _Problem.of(_Rows.of(features, labels, classes, weights, factors, device))
     rows = problem.rows
-    scores, best, errors = rows.targets, (np.inf, 0.0), {}
+    scores, best, chosen = rows.targets, (-np.inf, -np.inf), 0.0
+    errors: dict[float, float] = {}
     for penalty in sorted(penalties, reverse=True):
         left_out_scores = problem.left_out_scores(penalty)
         errors[penalty] = problem.scaled_error(left_out_scores)
-        if errors[penalty] < best[0]:
-            scores, best = left_out_scores, (errors[penalty], penalty)
-    if not errors or not np.isfinite(best[0]):
+        value = 0.0 if worth is None else comparable_worth(worth(rows.library.host(left_out_scores)))
+        if np.isfinite(errors[penalty]) and (value, -errors[penalty]) > best:
+            scores, best, chosen = left_out_scores, (value, -errors[penalty]), penalty
+    if not np.isfinite(best[1]):
         raise CandidateError(
             "the left-out error is not finite: check that the states are finite, and raise the penalties"
         )
     accuracy = float(np.mean(rows.library.host(scores.argmax(axis=1)) == rows.labels))
     found = rows.library.host(scores)
-    of_folds = None if folds is None else problem.fold_scores(best[1], folds)
-    return LeftOut(best[1], found, problem.error(scores), accuracy, problem.readout(best[1]), errors, of_folds)
+    of_folds = None if folds is None else problem.fold_scores(chosen, folds)
+    largest = None if worth is None else best[0]
+    readout = problem.readout(chosen)
+    return LeftOut(chosen, found, problem.error(scores), accuracy, readout, errors, of_folds, largest)
 
 
 def left_out_bytes(rows: int, features: int) -> int:

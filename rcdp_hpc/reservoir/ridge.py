@@ -197,6 +197,51 @@ def best_by(error_of: Callable[[float], float], penalties: Iterable[float]) -> t
     return best, errors
 
 
+def best_of_all(
+    error_of: Callable[[float], float], worth_of: Callable[[float], float], penalties: Iterable[float]
+) -> tuple[float, dict[float, float]]:
+    """Return the penalty with the largest worth, which may have several maxima: every penalty is evaluated.
+
+    Parameters
+    ----------
+    error_of : callable
+        As of `best_by`. Of penalties of equal worth, the one with the least error is returned; of equal errors the
+        larger penalty.
+    worth_of : callable
+        Returns the worth of a penalty; called after `error_of` for the same penalty, if that found a solution.
+    penalties : iterable of float
+
+    Returns
+    -------
+    penalty : float
+    errors : dict of float to float
+        As of `best_by`.
+
+    Raises
+    ------
+    CandidateError
+        If no penalty has a solution.
+    """
+    errors: dict[float, float] = {}
+    worths: dict[float, float] = {}
+    reason: CandidateError | None = None
+    for penalty in sorted(set(penalties)):
+        try:
+            errors[penalty] = error_of(penalty)
+            worths[penalty] = worth_of(penalty)
+        except CandidateError as refusal:
+            reason, errors[penalty] = refusal, np.inf
+    sound = [penalty for penalty, error in errors.items() if np.isfinite(error)]
+    if not sound:
+        raise reason or CandidateError("the error of the ridge readout is not finite: check that the states are finite")
+    return max(sound, key=lambda one: (comparable_worth(worths[one]), -errors[one], one)), errors
+
+
+def comparable_worth(worth: float) -> float:
+    """Return a worth, or minus infinity for one that is undefined (NaN)."""
+    return -np.inf if np.isnan(worth) else worth
+
+
 def penalty_walk(penalties: Iterable[float]) -> Generator[float, float, float | None]:
     """Walk over the sorted penalties to a local minimum of the error, as `best_by` describes it.
 

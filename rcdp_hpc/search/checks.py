@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection, check_candidates
 from rcdp_hpc.config.choices.activations import is_positive
+from rcdp_hpc.config.choices.chosen_by import named_criterion
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.criteria import criterion
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.connection import check_feature_scaling
 from rcdp_hpc.reservoir.kept_steps import input_features
@@ -154,6 +156,13 @@ def _check_shape(config: Config, sample_shape: Sequence[int], shortest: int | No
             f"the search evaluates reservoirs that read the samples themselves, because extractor.kind = "
             f"{config.extractor.kind!r} is trained after it: {error}"
         ) from None
+
+
+def check_fitness(config: Config, classes: Sequence[str]) -> None:
+    """Raise an `InputError` if ``search.fitness`` is the recall of a class that does not exist."""
+    name = named_criterion(config.search.fitness)
+    if name is not None and config.search.evaluation != "function":
+        criterion(name, classes)
 
 
 def check_rows(config: Config, classes: Sequence[str], counts: Sequence[int]) -> None:

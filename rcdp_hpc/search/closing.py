@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import Config, SearchSection
-from rcdp_hpc.runtime.text import wrap_items
+from rcdp_hpc.config.choices.chosen_by import LOWER_IS_BETTER, named_criterion
+from rcdp_hpc.config.choices.criteria import CRITERIA, RECALL
+from rcdp_hpc.runtime.text import plain_name, wrap_items
 from rcdp_hpc.search.records.archive import Entry
 from rcdp_hpc.search.records.best import Best, format_value
 from rcdp_hpc.search.space import Dimension, Space, owner_of
@@ -85,8 +87,8 @@ def fitness_meaning(search: SearchSection, best: Best, trained: bool = True) -> 
     held_out = "held-out rows" if search.evaluation == "ridge" else "validation rows"
     rows = f"{search.folds} inner folds" if search.folds > 1 else held_out
     scores = [f"accuracy on {rows}, with readouts {fitted}: {100 * best.accuracy:.2f} %"]
-    if search.fitness == "accuracy":
-        return [f"fitness: the accuracy on {rows}", *scores]
+    if named_criterion(search.fitness) is not None:
+        return [*_criterion_lines(search.fitness, rows), *scores]
     if best.first_error is not None:
         return [
             f"fitness: {fitness_formula(search, best.first_error)} (eq. 5)",
@@ -94,6 +96,16 @@ def fitness_meaning(search: SearchSection, best: Best, trained: bool = True) -> 
             *scores,
         ]
     return [f"fitness: 1/E, E = {best.error:.4g} the mean squared error of the class scores", *scores]
+
+
+def _criterion_lines(name: str, rows: str) -> list[str]:
+    """Return what a criterion is, in plain words."""
+    if name == "accuracy":
+        return [f"fitness: the accuracy on {rows}"]
+    if name not in CRITERIA:
+        return [f"fitness: the recall of class {plain_name(name.removeprefix(RECALL))} on {rows}"]
+    sign = "minus " if name in LOWER_IS_BETTER else ""
+    return [f"fitness: {sign}{name} on {rows}", *(f"  {line}" for line in wrap_items("", [CRITERIA[name].meaning], 76))]
 
 
 def fitness_formula(search: SearchSection, first_error: float | None) -> str:
@@ -107,8 +119,8 @@ def fitness_formula(search: SearchSection, first_error: float | None) -> str:
     """
     if search.evaluation == "function":
         return search.function or "minus the value of the function"
-    if search.fitness == "accuracy":
-        return "accuracy"
+    if named_criterion(search.fitness) is not None:
+        return f"minus {search.fitness}" if search.fitness in LOWER_IS_BETTER else search.fitness
     if first_error is None:
         return "1/E"
     return f"1/E - {search.density_weight:g}/E_0 (p - {search.density_target:g})^2, E_0 = {first_error:.4g}"
@@ -117,9 +129,10 @@ def fitness_formula(search: SearchSection, first_error: float | None) -> str:
 def accuracy_warnings(search: SearchSection, space: Space, best: Best, most_accurate: Entry | None) -> list[str]:
     """Return a warning if the accuracy of another candidate is higher than the winner's by `ACCURACY_GAP` or more.
 
-    Scores close to the shares of the classes have a small squared error, but separate the classes badly.
+    Scores close to the shares of the classes have a small squared error, but separate the classes badly. There is no
+    warning if ``search.fitness`` names a criterion: the best by one criterion is not always the best by another.
     """
-    if search.evaluation == "function" or most_accurate is None:
+    if search.evaluation == "function" or most_accurate is None or named_criterion(search.fitness) is not None:
         return []
     accuracy = most_accurate.evaluation.accuracy
     # Accuracies are fractions of counts; the tolerance allows for the rounding of their difference.

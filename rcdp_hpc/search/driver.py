@@ -18,7 +18,7 @@ from rcdp_hpc.runtime.ram import process_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads, threads_per_rank
-from rcdp_hpc.search.checks import check_candidate_shape, checked_space
+from rcdp_hpc.search.checks import check_candidate_shape, check_fitness, checked_space
 from rcdp_hpc.search.coordinator import SearchCoordinator
 from rcdp_hpc.search.effective import evaluated_config, report_idle_dimensions, with_effective_space
 from rcdp_hpc.search.evaluation.base import Fitness
@@ -176,6 +176,7 @@ def _intact_shards(context: StageContext) -> ShardReader:
     shards = agree(comm, lambda: ShardReader(context.run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
         agree(comm, lambda: check_candidate_shape(config, shards.sample_shape, shards.shortest))
+        agree(comm, lambda: check_fitness(config, shards.classes))
     shards = without_damaged(
         comm,
         shards,

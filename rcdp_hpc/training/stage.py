@@ -42,6 +42,7 @@ from rcdp_hpc.training.checks import (
     check_warm_start,
     check_warm_start_features,
 )
+from rcdp_hpc.training.criterion_checks import check_on_shards
 from rcdp_hpc.training.initial_weights import load_initial
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.summary_table import summary_table
@@ -100,6 +101,7 @@ def train(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     # Only rank 0 reads it: on a network file system, ranks may see different files at one moment.
     saved = run_on_root(comm, lambda: _load_checkpoint(config, run, shards))
     agree_on_root(comm, lambda: refuse_other_readout(run, decisive_settings(config)))
+    agree_on_root(comm, lambda: check_on_shards(config, shards))
     session = Session(config, comm, run, shards)
     if saved is not None and session.is_finished(saved):
         log.info("training is finished already: %s", saved.trainer.position.finished)
@@ -279,6 +281,7 @@ def rows_to_solve(
         State of the part of the extractor that is fixed before the training; by default it is learned.
     """
     shards = agree(comm, lambda: open_shards(config, run.shards))
+    agree_on_root(comm, lambda: check_on_shards(config, shards))
     threads = threads_of_rank(config, comm, shards)
     where = agree(comm, lambda: device(config.training.device))
     set_up_device(where, config)

@@ -24,7 +24,7 @@ from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.search.evaluation.candidate import score
-from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
+from rcdp_hpc.search.evaluation.measured import error_and_accuracy
 from rcdp_hpc.training.solve import short_training
 
 EQ12 = loss_of(LossSection(kind="eq12"))

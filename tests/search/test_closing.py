@@ -68,6 +68,9 @@ def test_a_winner_on_a_bound_that_can_be_widened_has_a_warning(values, keys):
             ],
         ),
         ({"fitness": "accuracy"}, ["fitness: the accuracy on validation rows", "97.50 %"]),
+        ({"fitness": "balanced_accuracy"}, ["fitness: balanced_accuracy on validation rows", "mean of the recalls"]),
+        ({"fitness": "log_loss"}, ["fitness: minus log_loss on validation rows"]),
+        ({"fitness": "recall:a\nb"}, ["fitness: the recall of class a\\nb on validation rows"]),
         ({"density_weight": 2.0}, ["1/E - 2/E_0 (p - 0.1)^2, E_0 = 0.05 (eq. 5)", "here 0.04"]),
         ({"folds": 3}, ["accuracy on 3 inner folds, with readouts trained for 3 epochs: 97.50 %"]),
         (

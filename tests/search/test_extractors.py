@@ -28,7 +28,7 @@ from rcdp_hpc.search.effective import evaluated_config
 from rcdp_hpc.search.evaluation import extracted as extracted_module
 from rcdp_hpc.search.evaluation.extracted import extracted
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
+from rcdp_hpc.search.evaluation.measured import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import fitness_rows
 from rcdp_hpc.search.space import with_values
 from rcdp_hpc.training.solve.short_training import fit_readout

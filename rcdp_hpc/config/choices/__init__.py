@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from rcdp_hpc.config.choices.activations import ACTIVATIONS, READOUT_ACTIVATIONS
 from rcdp_hpc.config.choices.balancing import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
+from rcdp_hpc.config.choices.chosen_by import FITNESSES, RIDGE_CRITERIA, TRAINING_CRITERIA
 from rcdp_hpc.config.choices.engines import ENGINES
 from rcdp_hpc.config.choices.extractors import (
     EXTRACTORS,
@@ -48,6 +49,9 @@ TABLES: Mapping[str, ChoiceTable] = {
         SCHEDULES,
         ENGINES,
         METHODS,
+        FITNESSES,
+        RIDGE_CRITERIA,
+        TRAINING_CRITERIA,
         *PLAIN_TABLES,
     )
 }
@@ -58,6 +62,7 @@ __all__ = [
     "BALANCING_METHODS",
     "ENGINES",
     "EXTRACTORS",
+    "FITNESSES",
     "KERNELS",
     "LOSSES",
     "METHODS",
@@ -66,10 +71,12 @@ __all__ = [
     "OPTIMIZERS",
     "READOUTS",
     "READOUT_ACTIVATIONS",
+    "RIDGE_CRITERIA",
     "SCHEDULES",
     "SEARCH_OPTIMIZERS",
     "SOURCES",
     "TABLES",
+    "TRAINING_CRITERIA",
     "UNREAD_MODEL",
     "USER_CLASS",
     "BalancingChoice",

@@ -262,17 +262,6 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "search.fitness",
-        (
-            Choice(
-                "eq5",
-                "inverse of the validation error, with a penalty on the density (eq. 5)",
-                keys=("search.density_weight", "search.density_target"),
-            ),
-            Choice("accuracy", "validation accuracy"),
-        ),
-    ),
-    ChoiceTable(
         "search.evaluation",
         (
             Choice("ridge", "solve the readout by ridge regression"),

@@ -45,6 +45,7 @@ from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.training.calibration import plain_rule
 from rcdp_hpc.training.solve.kept_solve import deciding_settings, tensors_digest
 from rcdp_hpc.training.solve.kept_sums import KeptSums, sums_path
+from rcdp_hpc.training.solve.penalty_choice import penalty_criterion
 from rcdp_hpc.training.solve.ridge_fit import Blocks, row_class_weights, smoothed
 from rcdp_hpc.training.solve.ridge_rows import streamed_source
 from rcdp_hpc.training.solve.size_curve import SizeCurve, select_penalty, size_curve, validation_rows
@@ -123,8 +124,9 @@ def _without_features(task: CompressTask) -> ClosedForm:
         record = elimination.record(curve, "features", task.options.keep)
         features = curve.features(record.chosen)
         chosen = select_penalty(
-            comm, elimination.sums, elimination.validation, features, config.readout.ridge_penalties
-        )
+            comm, elimination.sums, elimination.validation, features, config.readout.ridge_penalties,
+            elimination.criterion,
+        )  # fmt: skip
         elimination.add_validation()
         readout = _of_all(elimination.sums, chosen.penalty, features)
         fitted = smoothed(readout, config.loss.label_smoothing)
@@ -197,6 +199,7 @@ class _Elimination:
             device = device_with_room(comm, source.device, needed, f"ridge over {source.width} features")
             self.source = source = replace(source, device=device)
             self.weights = row_class_weights(config, source.class_counts)
+            self.criterion = agree(comm, lambda: penalty_criterion(config, source.criterion_classes))
             self.sums = self.kept.total if self.kept else self._summed()
             self.validation = agree(comm, lambda: validation_rows(self.sums, source.validation(), self.weights, device))
 
@@ -222,8 +225,9 @@ class _Elimination:
     def curve(self, groups: NDArray[np.int64] | None) -> SizeCurve:
         """Return the accuracy at every size. Collective."""
         self.penalty = select_penalty(
-            self.comm, self.sums, self.validation, np.arange(self.sums.x.size), self.config.readout.ridge_penalties
-        ).penalty
+            self.comm, self.sums, self.validation, np.arange(self.sums.x.size), self.config.readout.ridge_penalties,
+            self.criterion,
+        ).penalty  # fmt: skip
         started = time.perf_counter()
         curve = size_curve(self.comm, self.sums, self.penalty, self.validation, groups)
         log.info("%d removals in %.1f s, penalty %g", len(curve.order), time.perf_counter() - started, self.penalty)

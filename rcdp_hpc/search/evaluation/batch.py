@@ -31,19 +31,18 @@ from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.batch_evaluator import BatchEvaluator
 from rcdp_hpc.search.evaluation.batched_data import DeviceRows
 from rcdp_hpc.search.evaluation.batched_matrices import BatchedMatrices, KernelWeights
-from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
+from rcdp_hpc.search.evaluation.candidate import Evaluation, Measured, evaluate_candidate
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness, states_device
 from rcdp_hpc.search.evaluation.limits import TookTooLongError, time_limit
 from rcdp_hpc.search.evaluation.rank_group import attempt
-from rcdp_hpc.search.evaluation.ridge import ErrorAccuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData
 from rcdp_hpc.search.space import Values, with_values
 
 log = logging.getLogger(__name__)
 
 
-# Error and accuracy of a candidate, its failure, or None if it has to be evaluated alone.
-Result = ErrorAccuracy | CandidateError | None
+# What is measured of a candidate, its failure, or None if it has to be evaluated alone.
+Result = Measured | CandidateError | None
 
 
 class BatchedFitness(Fitness):
@@ -96,7 +95,7 @@ class BatchedFitness(Fitness):
         check_stacked(self.like)
         # One eigendecomposition takes a CPU less than the Cholesky factors of all penalties.
         lapack = not together if together is not None else self.single.device == "cpu"
-        self._evaluator = BatchEvaluator(config, self.like, lapack)
+        self._evaluator = BatchEvaluator(config, self.like, lapack, self.single.criterion)
         self._matrices: BatchedMatrices | KernelWeights | None = None
         self._rows: DeviceRows | None = None
 
@@ -131,8 +130,8 @@ class BatchedFitness(Fitness):
             for place, values in enumerate(candidates)
         ]
 
-    def _evaluation(self, result: ErrorAccuracy | CandidateError, values: Values, seconds: float) -> Evaluation:
-        def measured(values: Values) -> ErrorAccuracy:
+    def _evaluation(self, result: Measured | CandidateError, values: Values, seconds: float) -> Evaluation:
+        def measured(values: Values) -> Measured:
             if isinstance(result, CandidateError):
                 raise result
             return result
@@ -198,10 +197,10 @@ class BatchedFitness(Fitness):
             weights, built = self.matrices.weights(filled)
             activations = [one.activation for one in filled]
             stack = StackedReservoirs(self.like, weights, self._leaks(filled), activations, self.together)
-            errors, accuracies = self._evaluator.results(stack, self._device_rows()).tolist()
-        results = list(zip(errors, accuracies, strict=True))[:count]
+            results = self._evaluator.results(stack, self._device_rows())[:count]
         return [
-            one if is_built and np.isfinite(one).all() else None for one, is_built in zip(results, built, strict=False)
+            one if is_built and np.isfinite(one[:2]).all() else None
+            for one, is_built in zip(results, built, strict=False)
         ]
 
     def _device_rows(self) -> DeviceRows:

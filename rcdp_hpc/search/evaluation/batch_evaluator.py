@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.model.criteria import Criterion
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation.batched_data import DeviceRows
@@ -20,21 +22,19 @@ from rcdp_hpc.search.evaluation.batched_ridge import (
     BatchedReadouts,
     BatchedSums,
     FoldReadouts,
+    Worths,
     best_scores,
     errors_and_accuracies,
 )
+from rcdp_hpc.search.evaluation.candidate import Measured
+from rcdp_hpc.search.evaluation.measured import evaluated
 from rcdp_hpc.search.evaluation.one_pass import left_out_fold_scores
 from rcdp_hpc.search.evaluation.rank_group import attempt, row_blocks
-from rcdp_hpc.search.evaluation.ridge import (
-    ErrorAccuracy,
-    error_and_accuracy,
-    evaluate_left_out,
-    penalty_of_folds,
-    uses_left_out,
-)
+from rcdp_hpc.search.evaluation.ridge import evaluate_left_out, penalty_of_folds, uses_left_out
 from rcdp_hpc.search.evaluation.rows import FitnessData
+from rcdp_hpc.training.solve.penalty_choice import penalty_criterion
 
-FAILED: ErrorAccuracy = (math.nan, math.nan)
+FAILED = Measured(math.nan, math.nan)
 
 
 class BatchEvaluator:
@@ -47,15 +47,18 @@ class BatchEvaluator:
         A reservoir of any candidate.
     lapack : bool
         Whether leave-one-out is that of single candidates, one after the other, on the host.
+    criterion : Criterion, optional
+        What `rcdp_hpc.search.evaluation.measured.fitness_criterion` returns.
     """
 
-    def __init__(self, config: Config, like: Reservoir, lapack: bool) -> None:
+    def __init__(self, config: Config, like: Reservoir, lapack: bool, criterion: Criterion | None = None) -> None:
         self.config = config
         self.like = like
+        self.criterion = criterion
         self._lapack = lapack
 
-    def results(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
-        """Return errors and accuracies, shape (2, candidates), float64; not finite for a candidate that fails."""
+    def results(self, stack: StackedReservoirs, rows: DeviceRows) -> list[Measured]:
+        """Return what is measured of each candidate; not finite for a candidate that fails."""
         data = rows.data
         if data.folds:
             return self._on_folds(stack, rows)
@@ -69,45 +72,58 @@ class BatchEvaluator:
         weights = rows.stand_in_weights(chosen.y, np.concatenate([data.y_train, data.y_val]))
         states = _gathered(stack, rows.sequences("left out", chosen.x))
         if self._lapack:
-            results = [attempt(partial(evaluate_left_out, self.config, one, data))[0] for one in states]
-            return torch.tensor([one or FAILED for one in results], dtype=torch.float64).T
-        _, scores = BatchedRows(states, targets, weights).left_out(self.config.readout.ridge_penalties)
-        return errors_and_accuracies(scores, targets)
+            results = [attempt(partial(evaluate_left_out, self.config, one, data, self.criterion))[0] for one in states]
+            return [one or FAILED for one in results]
+        problem = BatchedRows(states, targets, weights)
+        _, scores = problem.left_out(self.config.readout.ridge_penalties, self._worths(chosen.y, data))
+        return self._measured(scores, targets, chosen.y)
 
-    def _on_validation(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
+    def _measured(self, scores: Tensor, targets: Tensor, labels: NDArray[np.int64]) -> list[Measured]:
+        """Return what is measured of the scores of each candidate, shape (candidates, rows, classes)."""
+        return measured(errors_and_accuracies(scores, targets), fitness_of_each(self.criterion, labels, scores))
+
+    def _worths(self, labels: NDArray[np.int64], data: FitnessData) -> Worths | None:
+        """Return what chooses the penalties of candidates by scores of rows with these labels; None for the error."""
+        by = penalty_criterion(self.config, data.class_names)
+        if by is None:
+            return None
+        return lambda scores: torch.tensor(fitness_of_each(by, labels, scores), dtype=torch.float64)
+
+    def _on_validation(self, stack: StackedReservoirs, rows: DeviceRows) -> list[Measured]:
         data = rows.data
         sums = self._sums(stack, data)
         targets, weights = rows.targets("train", data.y_train), rows.weights("train", data.y_train)
         roots = None if weights is None else weights.sqrt()
         for block, states in _states(stack, rows.sequences("train", data.x_train)):
             sums.add(states, targets[block], None if roots is None else roots[block])
-        return self._on_held_out(sums, _gathered(stack, rows.sequences("val", data.x_val)), rows)
+        scores = self._best_scores(sums, _gathered(stack, rows.sequences("val", data.x_val)), rows)
+        return self._measured(scores, rows.targets("val", data.y_val), data.y_val)
 
     def _sums(self, stack: StackedReservoirs, data: FitnessData) -> BatchedSums:
         return BatchedSums(stack.count, self.like.width, data.classes, self.like.device)
 
-    def _on_held_out(self, sums: BatchedSums, states: Tensor, rows: DeviceRows) -> Tensor:
-        """Return the results on held-out rows, which also choose the penalty."""
+    def _best_scores(self, sums: BatchedSums, states: Tensor, rows: DeviceRows) -> Tensor:
+        """Return the scores of held-out rows, which also choose the penalty."""
         labels, penalties = rows.data.y_val, self.config.readout.ridge_penalties
         targets = rows.targets("val", labels)
-        scores = best_scores(BatchedReadouts(sums), states, targets, rows.weights("val", labels), penalties)
-        return errors_and_accuracies(scores, targets)
+        weights, worths = rows.weights("val", labels), self._worths(labels, rows.data)
+        return best_scores(BatchedReadouts(sums), states, targets, weights, penalties, worths)
 
-    def _one_pass(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
-        """Return the results on the held-out rows of all folds; see `rcdp_hpc.search.evaluation.one_pass`."""
-        data = rows.data
+    def _one_pass(self, stack: StackedReservoirs, rows: DeviceRows) -> list[Measured]:
+        """Return what is measured on the held-out rows of all folds; see `rcdp_hpc.search.evaluation.one_pass`."""
+        data, labels = rows.data, rows.data.originals.y
         originals, penalties = data.originals, self.config.readout.ridge_penalties
-        targets = rows.targets("originals", originals.y)
-        if not uses_left_out(self.config, len(originals.y), self.like.width):
+        targets = rows.targets("originals", labels)
+        if not uses_left_out(self.config, len(labels), self.like.width):
             states = _gathered(stack, rows.sequences("train", data.x_train))
-            return errors_and_accuracies(self._fold_scores(stack, states, targets, rows), targets)
+            return self._measured(self._fold_scores(stack, states, targets, rows), targets, labels)
         states = _gathered(stack, rows.sequences("originals", originals.x))
         if self._lapack:
             found = [attempt(partial(left_out_fold_scores, self.config, one, data))[0] for one in states]
-            results = [FAILED if one is None else error_and_accuracy(one, originals.y) for one in found]
-            return torch.tensor(results, dtype=torch.float64).T
-        problem = BatchedRows(states, targets, rows.stand_in_weights(originals.y, data.y_train))
-        return errors_and_accuracies(problem.fold_scores(problem.left_out(penalties)[0], rows.fold_places), targets)
+            return [FAILED if one is None else evaluated(one, labels, self.criterion) for one in found]
+        problem = BatchedRows(states, targets, rows.stand_in_weights(labels, data.y_train))
+        chosen, _ = problem.left_out(penalties, self._worths(labels, data))
+        return self._measured(problem.fold_scores(chosen, rows.fold_places), targets, labels)
 
     def _fold_scores(self, stack: StackedReservoirs, states: Tensor, targets: Tensor, rows: DeviceRows) -> Tensor:
         """Return the scores of the original rows by readouts without their folds; `states`: of all training rows."""
@@ -124,9 +140,10 @@ class BatchEvaluator:
                     training.total += sums.total
         readouts = FoldReadouts([BatchedReadouts(sums) for sums in folds], rows.fold_places)
         held_out, in_error = states.index_select(1, rows.original_places), rows.weights("originals", data.originals.y)
-        return best_scores(readouts, held_out, targets, in_error, self.config.readout.ridge_penalties)
+        penalties, worths = self.config.readout.ridge_penalties, self._worths(data.originals.y, data)
+        return best_scores(readouts, held_out, targets, in_error, penalties, worths)
 
-    def _on_folds(self, stack: StackedReservoirs, rows: DeviceRows) -> Tensor:
+    def _on_folds(self, stack: StackedReservoirs, rows: DeviceRows) -> list[Measured]:
         data = rows.data
         originals = data.originals
         states = _gathered(stack, rows.sequences("originals", originals.x))
@@ -134,10 +151,16 @@ class BatchEvaluator:
         if uses_left_out(self.config, len(originals.y), self.like.width):
             penalties = self._penalties_of_folds(states, rows)
         total = sum(len(fold.y_val) for fold in data.folds)
-        results = [
-            self._on_fold(stack, fold, states, penalties) * (len(fold.data.y_val) / total) for fold in rows.folds
-        ]
-        return torch.stack(results).sum(0)
+        results, kept = [], []
+        for fold in rows.folds:
+            labels = fold.data.y_val
+            scores = self._on_fold(stack, fold, states, penalties)
+            results.append(errors_and_accuracies(scores, fold.targets("val", labels)) * (len(labels) / total))
+            if self.criterion is not None:
+                kept.append(scores)
+        labels = np.concatenate([fold.y_val for fold in data.folds])
+        values = fitness_of_each(self.criterion, labels, torch.cat(kept, 1) if kept else None)
+        return measured(torch.stack(results).sum(0), values)
 
     def _penalties_of_folds(self, states: Tensor, rows: DeviceRows) -> Tensor:
         """Return the penalty of each candidate for all folds, by leave-one-out; `states` are of the original rows."""
@@ -148,11 +171,13 @@ class BatchEvaluator:
         originals = data.originals
         weights = rows.stand_in_weights(originals.y, np.concatenate([fold.y_train for fold in data.folds]))
         problem = BatchedRows(states, rows.targets("originals", originals.y), weights)
-        return problem.left_out(self.config.readout.ridge_penalties)[0]
+        worths = self._worths(originals.y, data)
+        return problem.left_out(self.config.readout.ridge_penalties, worths)[0]
 
     def _on_fold(
         self, stack: StackedReservoirs, rows: DeviceRows, originals: Tensor, penalties: Tensor | None
     ) -> Tensor:
+        """Return the scores of the held-out rows of a fold, shape (candidates, rows, classes)."""
         fold = rows.data
         train = _states_of_fold(stack, rows, "train", fold.x_train, fold.origin_train, originals)
         val = _states_of_fold(stack, rows, "val", fold.x_val, fold.origin_val, originals)
@@ -160,10 +185,41 @@ class BatchEvaluator:
         if penalties is None:
             sums = self._sums(stack, fold)
             sums.add(train, targets, None if weights is None else weights.sqrt())
-            return self._on_held_out(sums, val, rows)
+            return self._best_scores(sums, val, rows)
         readout, intercepts = BatchedRows(train, targets, weights).solved(penalties)
-        scores = torch.baddbmm(intercepts[:, None].float(), val.float(), readout.float())
-        return errors_and_accuracies(scores, rows.targets("val", fold.y_val))
+        return torch.baddbmm(intercepts[:, None].float(), val.float(), readout.float())
+
+
+def measured(results: Tensor, values: list[float] | None) -> list[Measured]:
+    """Return what is measured of each candidate.
+
+    Parameters
+    ----------
+    results : torch.Tensor, shape (2, candidates), float64
+        Errors and accuracies.
+    values : list of float or None
+        The criterion of each candidate, if there is one.
+    """
+    errors, accuracies = results.tolist()
+    return list(map(Measured, errors, accuracies, repeat(None) if values is None else values))
+
+
+def fitness_of_each(by: Criterion | None, labels: NDArray[np.int64], scores: Tensor | None) -> list[float] | None:
+    """Return a criterion of the scores of each candidate, negative if lower is better; None without a criterion.
+
+    One copy is read back: the predicted classes, or the scores if the criterion needs them.
+
+    Parameters
+    ----------
+    by : Criterion or None
+    labels : ndarray, shape (rows,)
+    scores : torch.Tensor, shape (candidates, rows, classes), or None
+    """
+    if by is None or scores is None:
+        return None
+    if by.needs == "labels":
+        return [by.fitness(labels, predicted) for predicted in scores.argmax(2).cpu().numpy()]
+    return [by.fitness(labels, one.argmax(1), one) for one in scores.cpu().numpy()]
 
 
 def _states(stack: StackedReservoirs, u: Tensor) -> Iterator[tuple[slice, Tensor]]:

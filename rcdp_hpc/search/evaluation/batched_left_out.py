@@ -16,7 +16,7 @@ from torch import Tensor
 from rcdp_hpc.reservoir.fold_residuals import fold_residuals, solved
 from rcdp_hpc.reservoir.left_out import LEAST_FREEDOM, LEAST_VARIATION
 from rcdp_hpc.search.evaluation.batched_cholesky import inverse_factors, squared_lengths
-from rcdp_hpc.search.evaluation.batched_ridge import scaled_errors
+from rcdp_hpc.search.evaluation.batched_ridge import BestOfAll, Worths, scaled_errors
 
 # Rows whose leverages are computed at once.
 LEVERAGE_ROWS = 4096
@@ -116,14 +116,16 @@ class BatchedRows:
             left[:, rows] = solved(freedom, shrinkage * solution[:, rows])
         return left
 
-    def left_out(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def left_out(self, penalties: Sequence[float], worths: Worths | None = None) -> tuple[Tensor, Tensor]:
         """Return penalty and left-out scores of each candidate, as `rcdp_hpc.reservoir.left_out.left_out`.
 
-        Nothing is read back.
+        Without `worths` nothing is read back.
 
         Parameters
         ----------
         penalties : sequence of float
+        worths : callable, optional
+            As of `rcdp_hpc.search.evaluation.batched_ridge.BestOfAll`.
 
         Returns
         -------
@@ -132,13 +134,8 @@ class BatchedRows:
             NaN for a candidate without a finite error.
         """
         shares = self.shares.expand(len(self.x), -1)
-        best = torch.zeros_like(self.means[:, 0])
-        errors = torch.full_like(best, torch.inf)
-        scores = self.targets.new_full((*self.x.shape[:2], self.targets.shape[1]), torch.nan)
+        best = BestOfAll(worths, self.targets.new_full((*self.x.shape[:2], self.targets.shape[1]), torch.nan))
         for penalty in sorted(penalties, reverse=True):
-            found = self.left_out_scores(penalty)
-            tried = scaled_errors(found, self.targets, shares, self.weights).nan_to_num(torch.inf, torch.inf)
-            better = tried < errors
-            scores = torch.where(better[:, None, None], found, scores)
-            best, errors = torch.where(better, penalty, best), torch.minimum(errors, tried)
-        return best, scores
+            scores = self.left_out_scores(penalty)
+            best.add(penalty, scores, scaled_errors(scores, self.targets, shares, self.weights))
+        return best.penalties, best.scores

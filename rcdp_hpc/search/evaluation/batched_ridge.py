@@ -7,7 +7,7 @@ scores. Nothing is read back for a single candidate: one copy for each penalty t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 from rcdp_hpc.reservoir.ridge import LEAST_VARIANCE, penalty_walk
 from rcdp_hpc.search.evaluation.batched_cholesky import inverse_factors
 
+# Returns a number for the scores of each candidate, shape (candidates, rows, outputs): shape (candidates,), float64.
+Worths = Callable[[Tensor], Tensor]
 # Rows of a product, which are float64 copies of the states.
 ROWS_AT_ONCE = 1024
 
@@ -159,10 +161,55 @@ def scaled_errors(scores: Tensor, targets: Tensor, shares: Tensor, weights: Tens
     return torch.where(squares == 0, expected, scaled)
 
 
+class BestOfAll:
+    """The best penalty of each candidate, as all penalties are tried from the largest to the smallest.
+
+    Parameters
+    ----------
+    worths : callable, optional
+        Returns a worth for the scores of each candidate, shape (candidates,); the largest is the best
+        (`rcdp_hpc.reservoir.ridge.best_of_all`). Default: 0 for all, so that the error decides.
+    scores : torch.Tensor, shape (candidates, rows, outputs)
+        Scores of candidates without a solution.
+
+    Attributes
+    ----------
+    penalties : torch.Tensor, shape (candidates,), float64
+        0 for a candidate without a finite error.
+    scores : torch.Tensor, shape (candidates, rows, outputs)
+    """
+
+    def __init__(self, worths: Worths | None, scores: Tensor) -> None:
+        self.scores = scores
+        self.penalties = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
+        self._worths = worths
+        self._errors = torch.full_like(self.penalties, torch.inf)
+        self._largest = torch.full_like(self.penalties, -torch.inf)
+
+    def add(self, penalty: float, scores: Tensor, errors: Tensor) -> None:
+        """Compare the scores with another penalty, shape (candidates, rows, outputs), and their errors."""
+        errors = errors.nan_to_num(torch.inf, torch.inf)
+        if self._worths is None:
+            better = errors < self._errors
+        else:
+            worths = self._worths(scores).to(errors.device).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            equal = (worths == self._largest) & (errors < self._errors)
+            better = errors.isfinite() & ((worths > self._largest) | equal)
+            self._largest = torch.where(better, worths, self._largest)
+        self.scores = torch.where(better[:, None, None], scores, self.scores)
+        self.penalties = torch.where(better, penalty, self.penalties)
+        self._errors = torch.where(better, errors, self._errors)
+
+
 def best_scores(
-    readouts: BatchedReadouts, states: Tensor, targets: Tensor, weights: Tensor | None, penalties: Sequence[float]
+    readouts: BatchedReadouts,
+    states: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    penalties: Sequence[float],
+    worths: Worths | None = None,
 ) -> Tensor:
-    """Return the scores of each candidate with the penalty of `rcdp_hpc.reservoir.ridge.best_by`.
+    """Return the scores of each candidate with the penalty of `rcdp_hpc.reservoir.ridge.best_by` or `best_of_all`.
 
     The candidates walk over the penalties together, each on its own path; one that has arrived stays where it is.
 
@@ -175,12 +222,20 @@ def best_scores(
     weights : torch.Tensor, shape (rows,), float64, optional
         Of these rows.
     penalties : sequence of float
+    worths : callable, optional
+        As of `BestOfAll`: all penalties are tried.
 
     Returns
     -------
     torch.Tensor, shape (candidates, rows, outputs), float32
         Not finite for a candidate without a finite error.
     """
+    if worths is not None:
+        best = BestOfAll(worths, states.new_full((*states.shape[:2], targets.shape[1]), torch.nan, dtype=torch.float32))
+        for penalty in sorted(penalties, reverse=True):
+            scores = readouts.scores(targets.new_full((len(states),), penalty), states)
+            best.add(penalty, scores, scaled_errors(scores, targets, readouts.shares, weights))
+        return best.scores
     walks: list[Generator[float, float, float | None] | None] = [penalty_walk(penalties) for _ in states]
     current = [next(walk) for walk in walks if walk is not None]
     scores = torch.zeros(*states.shape[:2], targets.shape[1], device=states.device)

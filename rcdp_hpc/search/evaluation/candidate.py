@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError
 
 from rcdp_hpc.config import SearchSection
@@ -48,15 +50,39 @@ class Evaluation:
     rank: int = 0
 
 
-Measure = Callable[[Values], tuple[float, float]]
+class Measured(NamedTuple):
+    """What is measured of a candidate.
+
+    Attributes
+    ----------
+    error : float
+        Mean over rows and classes of the squared difference between scores and one-hot targets.
+    accuracy : float
+        Share of the rows with the largest score for their class.
+    value : float or None
+        The criterion that ``search.fitness`` names, negative if lower is better; None if the fitness follows from error
+        or accuracy.
+    scores : numpy.ndarray, shape (rows, classes), or None
+        Scores of the held-out rows of a fold, for a criterion of all folds together; None otherwise.
+    """
+
+    error: float
+    accuracy: float
+    value: float | None = None
+    scores: NDArray[np.floating] | None = None
 
 
-def score(search: SearchSection, error: float, accuracy: float) -> float:
-    """Return the number that ``search.fitness`` maximises, from error and accuracy.
+Measure = Callable[[Values], Measured | tuple[float, float]]
+
+
+def score(search: SearchSection, error: float, accuracy: float, value: float | None = None) -> float:
+    """Return the number that ``search.fitness`` maximises, from error, accuracy and the criterion that it names.
 
     For eq. 5 it is 1/E, with E at least 1e-12. The density term is not in it: its unit is the error of the first
     candidate, which rank 0 knows (`rcdp_hpc.search.density_term`).
     """
+    if value is not None:
+        return value
     return accuracy if search.fitness == "accuracy" else 1.0 / max(error, SMALLEST_ERROR)
 
 
@@ -66,7 +92,7 @@ def evaluate_candidate(measure: Measure, values: Values, search: SearchSection) 
     Parameters
     ----------
     measure : callable
-        Returns error and accuracy for the candidate's values.
+        Returns what is measured for the candidate's values, or error and accuracy alone.
     values : dict
         The candidate.
     search : SearchSection
@@ -77,7 +103,7 @@ def evaluate_candidate(measure: Measure, values: Values, search: SearchSection) 
     """
     started = time.perf_counter()
     try:
-        error, accuracy = measure(values)
+        error, accuracy, value, _ = Measured(*measure(values))
     except FAILURES as failure:
         return _failed(explain(failure), started)
     except RuntimeError as failure:
@@ -86,7 +112,10 @@ def evaluate_candidate(measure: Measure, values: Values, search: SearchSection) 
         return _failed("out of memory", started)
     if not (np.isfinite(error) and np.isfinite(accuracy)):
         return _failed(f"the validation error is {error}", started)
-    return Evaluation(score(search, error, accuracy), error, accuracy, time.perf_counter() - started)
+    fitness = score(search, error, accuracy, value)
+    if np.isnan(fitness):
+        return _failed(f"search.fitness = {search.fitness} is undefined for its scores", started)
+    return Evaluation(fitness, error, accuracy, time.perf_counter() - started)
 
 
 def _failed(reason: str, started: float) -> Evaluation:

@@ -22,10 +22,15 @@ from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.base import Fitness
-from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate
+from rcdp_hpc.search.evaluation.candidate import Evaluation, Measured, evaluate_candidate
 from rcdp_hpc.search.evaluation.fold_evaluator import FoldEvaluator
 from rcdp_hpc.search.evaluation.limits import Clock, estimated_bytes, refuse_too_large, time_limit
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
+from rcdp_hpc.search.evaluation.measured import (
+    check_fitness_rows,
+    evaluated,
+    fitness_criterion,
+)
 from rcdp_hpc.search.evaluation.radii_ahead import RadiiAhead
 from rcdp_hpc.search.evaluation.rank_group import (
     add_in_turn,
@@ -38,10 +43,8 @@ from rcdp_hpc.search.evaluation.rank_group import (
     stack_rows,
 )
 from rcdp_hpc.search.evaluation.ridge import (
-    ErrorAccuracy,
     add_rows,
     empty_sums,
-    error_and_accuracy,
     evaluate_left_out,
     evaluate_on_validation,
     row_weights,
@@ -58,7 +61,7 @@ MOST_AHEAD = 2
 
 
 class ReservoirFitness(Fitness):
-    """The fitness of a reservoir and its readout, or of a readout of the sequences themselves (eq. 5, or the accuracy).
+    """The fitness of a reservoir and its readout, or of a readout of the sequences themselves (`search.fitness`).
 
     E is the mean over rows and classes of the squared difference between the readout's scores and one-hot targets. With
     few rows, each original row is scored by the readout that is fitted without it; otherwise the validation rows are
@@ -95,6 +98,7 @@ class ReservoirFitness(Fitness):
         self.data = data
         self.memory = memory
         self.device = states_device(config)
+        self.criterion = fitness_criterion(config.search, data.class_names)
         self.rows = data  # the rows that the next candidates are evaluated on
         self.group: Communicator = SingleProcess()
         on_gpu = self.device != "cpu"
@@ -103,6 +107,7 @@ class ReservoirFitness(Fitness):
         )
         self.steps = self._shape(config)[0]
         self._check_lengths()
+        check_fitness_rows(config, data)
         # Seconds of the work that a group divides, summed over its ranks, and of all work of a single rank.
         self._divided = 0.0
         self._total = 0.0
@@ -136,8 +141,8 @@ class ReservoirFitness(Fitness):
         """Evaluate the candidate with these values."""
         return evaluate_candidate(self.measure, values, self.config.search)
 
-    def measure(self, values: Values) -> ErrorAccuracy:
-        """Return the validation error E and the accuracy of the candidate with these values.
+    def measure(self, values: Values) -> Measured:
+        """Return the validation error E, the accuracy and the criterion of the candidate with these values.
 
         Raises
         ------
@@ -190,7 +195,7 @@ class ReservoirFitness(Fitness):
         rows = len(self.data.x_train) + len(self.data.x_val)
         return estimated_bytes(settings, self._shape(settings), rows, self.data.classes)
 
-    def _evaluate(self, settings: Config, source: Source, clock: Clock) -> ErrorAccuracy:
+    def _evaluate(self, settings: Config, source: Source, clock: Clock) -> Measured:
         data = self.rows
         if data.folds or data.parent_folds is not None:
             return self._fold_evaluator(settings, source, clock).result(data)
@@ -198,13 +203,18 @@ class ReservoirFitness(Fitness):
             train_states = self._gathered(source, *data.samples("train"), True, clock)
             val_states = self._gathered(source, *data.samples("val"), False, clock)
             return run_undivided(
-                self.group, lambda: self._train(settings, source, train_states, val_states, data, clock)
+                self.group,
+                lambda: evaluated(
+                    self._train(settings, source, train_states, val_states, data, clock), data.y_val, self.criterion
+                ),
             )
         count = len(data.originals.y) + len(data.y_val)
         if uses_left_out(settings, count, source.width):
             rows = data.left_out_rows
             states = self._gathered(source, rows.x, rows.lengths, True, clock)
-            return run_undivided(self.group, lambda: evaluate_left_out(settings, on_leading_rank(states), data))
+            return run_undivided(
+                self.group, lambda: evaluate_left_out(settings, on_leading_rank(states), data, self.criterion)
+            )
         return self._on_validation_rows(settings, source, data, clock)
 
     def _fold_evaluator(self, settings: Config, source: Source, clock: Clock) -> FoldEvaluator:
@@ -215,9 +225,10 @@ class ReservoirFitness(Fitness):
             self.group,
             lambda train, val, fold: self._train(settings, source, train, val, fold, clock),
             clock.check,
+            self.criterion,
         )
 
-    def _on_validation_rows(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
+    def _on_validation_rows(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> Measured:
         if self.group.size == 1:
             return self._on_validation(settings, source, data, clock)
         partitions = self._partitions(source, len(data.x_train))
@@ -231,12 +242,12 @@ class ReservoirFitness(Fitness):
             return result
         return self._on_validation_in_group(settings, source, data, clock, partitions)
 
-    def _on_validation(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> ErrorAccuracy:
+    def _on_validation(self, settings: Config, source: Source, data: FitnessData, clock: Clock) -> Measured:
         weights, sums = row_weights(settings, data), empty_sums(source.width, data.classes, source.device)
         for rows, states in self._states(source, *data.samples("train"), True, clock):
             add_rows(sums, states, data.y_train[rows], data.classes, weights)
         val_states = [states for _, states in self._states(source, *data.samples("val"), False, clock)]
-        return evaluate_on_validation(settings, sums, torch.cat(val_states), data)
+        return evaluate_on_validation(settings, sums, torch.cat(val_states), data, self.criterion)
 
     def _partitions(self, source: Source, count: int) -> list[list[slice]]:
         """Return the blocks of training rows of each rank of the group; rank 0, which solves, has the last ones."""
@@ -247,7 +258,7 @@ class ReservoirFitness(Fitness):
 
     def _on_validation_in_group(
         self, settings: Config, source: Source, data: FitnessData, clock: Clock, partitions: list[list[slice]]
-    ) -> ErrorAccuracy:
+    ) -> Measured:
         """Evaluate as `_on_validation`; every rank stores the states of its rows and adds them to the sums in turn."""
         group = self.group
         blocks = partitions[group.rank]
@@ -267,7 +278,9 @@ class ReservoirFitness(Fitness):
         add_in_turn(group, sums, add)
         train_states.clear()
         val_states = self._gathered(source, *data.samples("val"), False, clock)
-        return run_on_leader(group, lambda: evaluate_on_validation(settings, sums, on_leading_rank(val_states), data))
+        return run_on_leader(
+            group, lambda: evaluate_on_validation(settings, sums, on_leading_rank(val_states), data, self.criterion)
+        )
 
     def _train(
         self,
@@ -277,10 +290,11 @@ class ReservoirFitness(Fitness):
         val_states: torch.Tensor | None,
         data: FitnessData,
         clock: Clock,
-    ) -> ErrorAccuracy:
+    ) -> NDArray[np.float64]:
+        """Return what approximates one-hot on the validation rows, shape (rows, classes)."""
         from rcdp_hpc.training.solve.short_training import fit_readout
 
-        scores = fit_readout(
+        return fit_readout(
             on_leading_rank(train_states),
             source.feature_shape,
             torch.tensor(data.y_train, dtype=torch.int64),
@@ -291,8 +305,8 @@ class ReservoirFitness(Fitness):
             seed=self.config.run.seed,
             validation_labels=torch.tensor(data.y_val, dtype=torch.int64),
             before_step=clock.check,
+            class_names=data.names,
         )
-        return error_and_accuracy(scores, data.y_val)
 
     def _states(
         self,

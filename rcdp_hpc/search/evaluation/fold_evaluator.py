@@ -12,16 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.model.criteria import Criterion
 from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.search.evaluation.candidate import Measured
+from rcdp_hpc.search.evaluation.measured import evaluated, evaluated_fold, over_folds
 from rcdp_hpc.search.evaluation.one_pass import fold_scores, left_out_fold_scores
 from rcdp_hpc.search.evaluation.rank_group import on_leading_rank, run_undivided
-from rcdp_hpc.search.evaluation.ridge import (
-    ErrorAccuracy,
-    error_and_accuracy,
-    evaluate_fold,
-    penalty_of_folds,
-    uses_left_out,
-)
+from rcdp_hpc.search.evaluation.ridge import evaluate_fold, penalty_of_folds, uses_left_out
 from rcdp_hpc.search.evaluation.rows import FitnessData, Part
 
 States = torch.Tensor | None
@@ -44,42 +41,47 @@ class FoldEvaluator:
     group : Communicator
         The ranks that evaluate the candidate together.
     train : callable
-        Returns the result of a trained readout from the states of the training and the held-out rows of a fold, and the
-        fold.
+        Returns the outputs of a trained readout that approximate one-hot, shape (rows, classes), for the held-out rows
+        of a fold, from the states of its training and held-out rows, and the fold.
     check : callable
         Raises a `CandidateError` if the time is up.
+    criterion : Criterion or None
+        What `rcdp_hpc.search.evaluation.measured.fitness_criterion` returns.
     """
 
     settings: Config
     width: int
     gather: Callable[[NDArray[Any], NDArray[np.int64] | None, bool], States]
     group: Communicator
-    train: Callable[[States, States, FitnessData], ErrorAccuracy]
+    train: Callable[[States, States, FitnessData], NDArray[np.float64]]
     check: Callable[[], None]
+    criterion: Criterion | None = None
 
-    def result(self, data: FitnessData) -> ErrorAccuracy:
-        """Return error and accuracy on all held-out rows."""
+    def result(self, data: FitnessData) -> Measured:
+        """Return what is measured on all held-out rows."""
         return self._separate_folds(data) if data.folds else self._one_pass(data)
 
-    def _one_pass(self, data: FitnessData) -> ErrorAccuracy:
+    def _one_pass(self, data: FitnessData) -> Measured:
         originals, settings = data.originals, self.settings
         if uses_left_out(settings, len(originals.y), self.width):
             states = self.gather(originals.x, originals.lengths, True)
             return self._on_leader(
-                lambda: error_and_accuracy(left_out_fold_scores(settings, on_leading_rank(states), data), originals.y)
+                lambda: evaluated(
+                    left_out_fold_scores(settings, on_leading_rank(states), data), originals.y, self.criterion
+                )
             )
         all_states = self.gather(*data.samples("train"), True)
         noiseless = self.gather(originals.x, originals.lengths, False) if settings.reservoir.noise else None
 
-        def work() -> ErrorAccuracy:
+        def work() -> Measured:
             self.check()
             states = on_leading_rank(all_states)
             held_out = original_states(states, data) if noiseless is None else noiseless
-            return error_and_accuracy(fold_scores(settings, states, held_out, data), originals.y)
+            return evaluated(fold_scores(settings, states, held_out, data), originals.y, self.criterion)
 
         return self._on_leader(work)
 
-    def _separate_folds(self, data: FitnessData) -> ErrorAccuracy:
+    def _separate_folds(self, data: FitnessData) -> Measured:
         """Evaluate folds that are balanced separately; the states of original rows are computed once for all folds."""
         originals, settings = data.originals, self.settings
         original_states = self.gather(originals.x, originals.lengths, True)
@@ -94,15 +96,14 @@ class FoldEvaluator:
             train_states = self._states_of_fold(fold, "train", original_states)
             val_states = self._states_of_fold(fold, "val", noiseless)
             results.append(self._on_leader(partial(self._on_fold, penalty, train_states, val_states, fold)))
-        return mean_over_folds(results, data.folds)
+        return over_folds(results, data.folds, self.criterion)
 
-    def _on_fold(
-        self, penalty: float | None, train_states: States, val_states: States, fold: FitnessData
-    ) -> ErrorAccuracy:
+    def _on_fold(self, penalty: float | None, train_states: States, val_states: States, fold: FitnessData) -> Measured:
         self.check()
         if self.settings.search.evaluation == "train":
-            return self.train(train_states, val_states, fold)
-        return evaluate_fold(self.settings, penalty, on_leading_rank(train_states), on_leading_rank(val_states), fold)
+            return evaluated_fold(self.train(train_states, val_states, fold), fold.y_val, self.criterion)
+        states = on_leading_rank(train_states), on_leading_rank(val_states)
+        return evaluate_fold(self.settings, penalty, *states, fold, self.criterion)
 
     def _states_of_fold(self, fold: FitnessData, part: Part, originals: States) -> States:
         """Return the states of a part of a fold, on the leading rank; `originals` are those of the original rows."""
@@ -119,13 +120,6 @@ class FoldEvaluator:
 
     def _on_leader(self, work: Callable[[], T]) -> T:
         return run_undivided(self.group, work)
-
-
-def mean_over_folds(results: list[ErrorAccuracy], folds: tuple[FitnessData, ...]) -> ErrorAccuracy:
-    """Return the error and the accuracy on all held-out rows, from those of each fold."""
-    rows = np.array([len(fold.y_val) for fold in folds], dtype=np.float64)
-    error, accuracy = (rows / rows.sum()) @ np.array(results)
-    return float(error), float(accuracy)
 
 
 def original_states(states: torch.Tensor, data: FitnessData) -> torch.Tensor:

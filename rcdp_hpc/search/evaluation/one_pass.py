@@ -18,10 +18,11 @@ from rcdp_hpc.reservoir.device_sums import DeviceSums, sums_device
 from rcdp_hpc.reservoir.fold_sums import FoldSums, fold_sums_bytes, sums_bytes_of, synthetic_weights
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out
-from rcdp_hpc.reservoir.ridge import best_by, one_hot, scaled_error, scaling_sums, solve
+from rcdp_hpc.reservoir.ridge import best_by, best_of_all, one_hot, scaled_error, scaling_sums, solve
 from rcdp_hpc.search.evaluation.rank_group import row_blocks
 from rcdp_hpc.search.evaluation.ridge import empty_sums, row_weights
 from rcdp_hpc.search.evaluation.rows import FitnessData
+from rcdp_hpc.training.solve.penalty_choice import penalty_worth
 from rcdp_hpc.training.solve.ridge_fit import replacement_weights, weights_of
 
 Sums = GramSums | DeviceSums
@@ -44,9 +45,11 @@ def left_out_fold_scores(config: Config, states: torch.Tensor, data: FitnessData
     """
     labels = data.originals.y
     weights = replacement_weights(labels, data.y_train, data.classes, row_weights(config, data))
-    solution = left_out(
-        states, labels, data.classes, config.readout.ridge_penalties, weights, folds=data.original_folds
+    penalties, worth = (
+        config.readout.ridge_penalties,
+        penalty_worth(config, data.class_names, labels),
     )
+    solution = left_out(states, labels, data.classes, penalties, weights, folds=data.original_folds, worth=worth)
     if solution.fold_scores is None:
         raise AssertionError("left_out was given folds")
     return solution.fold_scores
@@ -82,7 +85,11 @@ def fold_scores(config: Config, states: torch.Tensor, held_out: torch.Tensor, da
         scores[penalty] = found
         return scaled_error(*totals.tolist())
 
-    penalty, _ = best_by(error_of, config.readout.ridge_penalties)
+    worth = penalty_worth(config, data.class_names, labels)
+    if worth is None:
+        penalty, _ = best_by(error_of, config.readout.ridge_penalties)
+    else:
+        penalty, _ = best_of_all(error_of, lambda one: worth(scores[one]), config.readout.ridge_penalties)
     return scores[penalty]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -71,6 +71,8 @@ class FitnessData:
     parent_folds : ndarray, shape (rows, 2), int64, or None
         If all folds are evaluated from one pass over the training rows: the folds of the two original rows that each
         training row derives from (`rcdp_hpc.search.evaluation.inner_folds.parent_folds`).
+    names : tuple of str
+        Names of the classes; empty if they are not known.
     """
 
     x_train: NDArray[Any]
@@ -87,6 +89,7 @@ class FitnessData:
     features: FeatureShape | None = None
     digest: str = ""
     parent_folds: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
 
     @cached_property
     def original_folds(self) -> NDArray[np.int64]:
@@ -95,6 +98,15 @@ class FitnessData:
             raise AssertionError("these rows have no folds from one pass")
         folds = self.parent_folds[:, 0]
         return folds if self.synthetic is None else folds[~self.synthetic]
+
+    def named(self, names: tuple[str, ...]) -> FitnessData:
+        """Return the same rows with the names of the classes."""
+        return replace(self, names=names, folds=tuple(replace(fold, names=names) for fold in self.folds))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers if the names are not known."""
+        return self.names or tuple(map(str, range(self.classes)))
 
     @cached_property
     def originals(self) -> Samples:
@@ -147,6 +159,7 @@ class FitnessData:
             synthetic=None if self.synthetic is None else self.synthetic[train],
             features=self.features,
             digest=self.digest,
+            names=self.names,
         )
 
     def fingerprint(self) -> str:
@@ -218,7 +231,7 @@ def fitness_rows(
 
     arrays = agree(comm, lambda: comm.share_arrays(read))
     features = None if extracted is None else extracted.source.feature_shape
-    return _whole(arrays, classes, numbers, features)
+    return _whole(arrays, classes, numbers, features).named(tuple(shards.classes))
 
 
 def _whole(
@@ -277,6 +290,6 @@ def _data(
 ) -> FitnessData:
     x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
     names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val", "parent_folds")
-    optional = {name: arrays.get(name + suffix) for name in names}
+    optional: dict[str, Any] = {name: arrays.get(name + suffix) for name in names}
     digest = bytes(arrays["digest"]).decode() if "digest" in arrays else ""
     return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **optional, features=features, digest=digest)

@@ -23,6 +23,7 @@ BEFORE_CHOICES = {"search.candidates_at_once": 1, "search.device": "cpu"}
 RIDGE_KEYS = (
     "readout.ridge_penalties",
     "readout.ridge_selection",
+    "readout.ridge_criterion",
     "augment.shifts",
     "loss.class_weights",
     "loss.effective_beta",

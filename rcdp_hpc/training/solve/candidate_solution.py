@@ -30,6 +30,8 @@ class CandidateRows:
     validation_features : torch.Tensor, shape (validation rows, width)
     validation_labels : torch.Tensor, shape (validation rows,), int64
     classes : int
+    names : tuple of str
+        Names of the classes; empty if they are not known.
     """
 
     features: torch.Tensor
@@ -37,6 +39,7 @@ class CandidateRows:
     validation_features: torch.Tensor
     validation_labels: torch.Tensor
     classes: int
+    names: tuple[str, ...] = ()
 
     def source(self) -> RowSource:
         """Return the rows as blocks of one partition."""
@@ -46,6 +49,7 @@ class CandidateRows:
             lambda: [_blocks(self.features, self.labels)],
             lambda: [_blocks(self.validation_features, self.validation_labels)], _not_gathered,
             level=logging.DEBUG, device=sums_device(self.features.device),
+            names=self.names,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from rcdp_hpc.reservoir.device_sums import is_class
 from rcdp_hpc.reservoir.elimination import Block
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import RidgeReadout, standardised_gram
+from rcdp_hpc.training.held_out import HeldOutAnswers
 from rcdp_hpc.training.solve.ridge_fit import Blocks
 from rcdp_hpc.training.solve.validation_errors import ERROR_STEP
 
@@ -66,11 +67,15 @@ class DeviceValidationRows:
         rows = self.rows if features is None else self.rows[:, self._there(features)]
         return torch.addmm(self.shares.float(), rows, self._there(weights).float())
 
-    def error_sums(self, readout: RidgeReadout, features: NDArray[np.int64]) -> NDArray[np.float64]:
+    def error_sums(
+        self, readout: RidgeReadout, features: NDArray[np.int64], answers: HeldOutAnswers | None = None
+    ) -> NDArray[np.float64]:
         """Return the numbers of `ValidationRows.error_sums`, read from the device at once."""
         scale = self.scale[features][:, None]
         weights = np.divide(readout.weights, scale, out=np.zeros_like(readout.weights), where=scale > 0)
         scores = self.scores(weights, features)
+        if answers is not None:
+            answers.add(self.labels, scores)
         targets = is_class(self.labels, scores.shape[1])
         sums = torch.cat([scaling_sums_of(scores, targets, self.shares, self.weights), self.weights.sum()[None]])
         correct = (scores.argmax(1) == self.labels).sum().double()[None]

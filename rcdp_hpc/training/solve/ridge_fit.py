@@ -32,6 +32,7 @@ from rcdp_hpc.reservoir.left_out import LeftOut, left_out, left_out_bytes, solve
 from rcdp_hpc.reservoir.ridge import (
     RidgeReadout,
     best_by,
+    best_of_all,
     scaled_error,
     score_moments,
     solve,
@@ -39,7 +40,9 @@ from rcdp_hpc.reservoir.ridge import (
 from rcdp_hpc.reservoir.stream import largest_sum, sum_slabs
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
+from rcdp_hpc.training.held_out import HeldOutAnswers
 from rcdp_hpc.training.held_out_scores import solved_scores
+from rcdp_hpc.training.solve.penalty_choice import penalty_criterion, report_criterion, worth_of_scores
 from rcdp_hpc.training.solve.solving_device import device_with_room
 from rcdp_hpc.training.solve.validation_errors import ValidationErrors, stored_bytes
 
@@ -126,6 +129,8 @@ class RowSource:
         Device of the states that sums and solves (`rcdp_hpc.reservoir.device_sums.sums_device`); None for the CPU.
     natural : numpy.ndarray, shape (classes,), or None
         Counts of the classes in the source, if a fit returns scores of held-out rows for a calibration.
+    names : tuple of str
+        Names of the classes; empty if they are not known.
     """
 
     width: int
@@ -140,6 +145,12 @@ class RowSource:
     level: int = logging.INFO
     device: torch.device | None = None
     natural: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def criterion_classes(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers if the names are not known."""
+        return self.names or tuple(map(str, range(self.classes)))
 
 
 def feature_bound(config: Config) -> float | None:
@@ -296,18 +307,22 @@ def _left_out_fit(
     original = rows.origins != SYNTHETIC
     fitted = np.ones_like(original) if with_validation else rows.origins != VALIDATION
     row_weights = replacement_weights(rows.labels[original], rows.labels, classes, weights)
+    by = penalty_criterion(config, source.criterion_classes)
+    worth = worth_of_scores(by, rows.labels[original])
     results: list[tuple[LeftOut, NDArray[np.float64] | None]] = []
     for factors in _block_factors(config, rows):
         result = left_out(
             rows.states[original], rows.labels[original], classes, config.readout.ridge_penalties, row_weights, factors,
-            source.device,
+            source.device, worth=worth,
         )  # fmt: skip
         results.append((result, factors))
-    best, factors = min(results, key=lambda pair: pair[0].errors[pair[0].penalty])
+    best, factors = max(results, key=lambda pair: pair[0].rank)
     if factors is not None:
         ratio = factors[-1] / factors[0]
         log.log(source.level, "ridge: the weight of the kernels' features is %.3g times that of the states", ratio)
     _report_errors(best.errors, "of left-out rows", source.level)
+    if by is not None and best.worth is not None:
+        report_criterion(by, best.worth, best.penalty, "left-out rows", source.level)
     if fitted.all() and original.all():
         readout = best.readout
     else:
@@ -356,15 +371,24 @@ def _by_validation(
     reduce_sums(sums, comm)
     summed_at = time.perf_counter()
     validation = ValidationErrors(source, weights)
+    by = penalty_criterion(config, source.criterion_classes)
     correct: dict[float, float] = {}
+    worths: dict[float, float] = {}
 
     def error_of(penalty: float) -> float:
         readout = solve(sums, penalty)
-        *scaling, right, weight = comm.allreduce(agree(comm, lambda: validation.sums_for(readout))).tolist()
+        answers = None if by is None else HeldOutAnswers(by)
+        *scaling, right, weight = comm.allreduce(agree(comm, lambda: validation.sums_for(readout, answers))).tolist()
         correct[penalty] = right
+        if answers is not None:
+            worths[penalty] = answers.fitness(comm)
         return scaled_error(*scaling) / (weight * source.classes)
 
-    penalty, errors = best_by(error_of, config.readout.ridge_penalties)
+    if by is None:
+        penalty, errors = best_by(error_of, config.readout.ridge_penalties)
+    else:
+        penalty, errors = best_of_all(error_of, worths.__getitem__, config.readout.ridge_penalties)
+        report_criterion(by, worths[penalty], penalty, "validation rows", source.level)
     held_out = None
     if source.natural is not None:
         held_out = solved_scores(comm, validation.partitions(), solve(sums, penalty).predict, source.classes)

@@ -71,6 +71,7 @@ def streamed_source(
     return RowSource(
         reservoir.width, len(shards.classes), rows, shards.rows("validation"), counts,
         lambda: partitions("train"), lambda: partitions("validation"), gather, feature_bound(config), device=device,
+        names=tuple(shards.classes),
     )  # fmt: skip
 
 
@@ -123,6 +124,7 @@ def cached_source(
         train.states.shape[1], len(shards.classes), shards.rows("train"), shards.rows("validation"),
         shards.class_counts("train"), lambda: (blocks(*bounds) for bounds in _local_bounds(plan, shards.rows("train"))),
         lambda: [validation.blocks(batch_rows)], gather, feature_bound(config), device=device,
+        names=tuple(shards.classes),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def fit_readout(
     seed: int,
     validation_labels: torch.Tensor,
     before_step: Callable[[], object] = lambda: None,
+    class_names: tuple[str, ...] = (),
 ) -> NDArray[np.float64]:
     """Train a readout for a few epochs, or solve it, and return what approximates one-hot on the validation rows.
 
@@ -56,6 +57,8 @@ def fit_readout(
         Class indices of the validation rows. They choose the ridge penalty of a readout that is solved.
     before_step : callable
         Called before each step or block of rows; an error that it raises ends the training.
+    class_names : tuple of str
+        For ``readout.ridge_criterion``; empty if they are not known.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def fit_readout(
         If the loss is not finite, or the readout cannot be solved.
     """
     if not config.readout.trained:
-        given = CandidateRows(features, labels, validation_features, validation_labels, classes)
+        given = CandidateRows(features, labels, validation_features, validation_labels, classes, class_names)
         return solved_scores(config, given, feature_shape, seed, before_step)
     device = features.device
     labels, validation_features = labels.to(device), validation_features.to(device)

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcdp_hpc.model.criteria import Criterion
 from rcdp_hpc.reservoir.elimination import Block, Elimination, sums_of_features
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import (
     RidgeReadout,
     best_by,
+    best_of_all,
     one_hot,
     scaled_error,
     scaling_sums,
@@ -26,6 +28,7 @@ from rcdp_hpc.reservoir.ridge import (
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.training.held_out import HeldOutAnswers
 from rcdp_hpc.training.solve.device_validation_rows import DeviceValidationRows
 from rcdp_hpc.training.solve.ridge_fit import Blocks
 from rcdp_hpc.training.solve.validation_errors import ERROR_STEP
@@ -85,7 +88,9 @@ class ValidationRows:
         scores: NDArray[np.float32] = rows @ weights.astype(np.float32) + self.shares.astype(np.float32)
         return scores
 
-    def error_sums(self, readout: RidgeReadout, features: NDArray[np.int64]) -> NDArray[np.float64]:
+    def error_sums(
+        self, readout: RidgeReadout, features: NDArray[np.int64], answers: HeldOutAnswers | None = None
+    ) -> NDArray[np.float64]:
         """Return the sums for `scaled_error`, those of the weights and of the rows, and the number of correct rows.
 
         Parameters
@@ -93,12 +98,16 @@ class ValidationRows:
         readout : RidgeReadout
             For these raw features.
         features : numpy.ndarray, shape (f,), int64
+        answers : HeldOutAnswers, optional
+            The scores of the rows are added to it.
         """
         scale = self.scale[features]
         weights = np.divide(
             readout.weights, scale[:, None], out=np.zeros_like(readout.weights), where=scale[:, None] > 0
         )
         scores = self.scores(weights, features)
+        if answers is not None:
+            answers.add(torch.from_numpy(self.labels), torch.from_numpy(scores))
         targets = one_hot(self.labels, scores.shape[1])
         sums = [*scaling_sums(scores, targets, self.shares, self.weights), self.weights.sum()]
         rounded = np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
@@ -270,8 +279,11 @@ def select_penalty(
     validation: ValidationRows | DeviceValidationRows,
     features: NDArray[np.int64],
     penalties: Iterable[float],
+    by: Criterion | None = None,
 ) -> SelectedPenalty:
-    """Return the penalty with the least validation error for a readout of some features. Collective.
+    """Return the penalty with the least validation error, or the best criterion, for a readout of some features.
+
+    Collective.
 
     Parameters
     ----------
@@ -283,6 +295,8 @@ def select_penalty(
     features : numpy.ndarray, shape (f,), int64
         Ascending.
     penalties : iterable of float
+    by : Criterion, optional
+        What `rcdp_hpc.training.solve.penalty_choice.penalty_criterion` returns.
 
     Raises
     ------
@@ -291,13 +305,20 @@ def select_penalty(
     """
     part = sums_of_features(sums, features)
     accuracies: dict[float, float] = {}
+    worths: dict[float, float] = {}
 
     def error_of(penalty: float) -> float:
+        answers = None if by is None else HeldOutAnswers(by)
         *scaling, weight, rows, correct = comm.allreduce(
-            agree(comm, lambda: validation.error_sums(solve(part, penalty), features))
+            agree(comm, lambda: validation.error_sums(solve(part, penalty), features, answers))
         ).tolist()
         accuracies[penalty] = correct / max(1.0, rows)
+        if answers is not None:
+            worths[penalty] = answers.fitness(comm)
         return scaled_error(*scaling) / max(1.0, weight * part.y.size)
 
-    penalty, _ = best_by(error_of, penalties)
+    if by is None:
+        penalty, _ = best_by(error_of, penalties)
+    else:
+        penalty, _ = best_of_all(error_of, worths.__getitem__, penalties)
     return SelectedPenalty(penalty, accuracies[penalty])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.reservoir.device_ridge import scaling_sums_of
 from rcdp_hpc.reservoir.device_sums import is_class
 from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaling_sums
+from rcdp_hpc.training.held_out import HeldOutAnswers
 
 if TYPE_CHECKING:
     from rcdp_hpc.training.solve.ridge_fit import Blocks, RowSource
@@ -52,17 +53,26 @@ class ValidationErrors:
             self._stored = [list(partition) for partition in self.source.validation()]
         return self._stored
 
-    def sums_for(self, readout: RidgeReadout) -> NDArray[np.float64]:
-        """Return the sums of `scaling_sums`, the number of correct rows, and the sum of the weights."""
+    def sums_for(self, readout: RidgeReadout, answers: HeldOutAnswers | None = None) -> NDArray[np.float64]:
+        """Return the sums of `scaling_sums`, the number of correct rows, and the sum of the weights.
+
+        Parameters
+        ----------
+        readout : RidgeReadout
+        answers : HeldOutAnswers, optional
+            The scores of the rows are added to it.
+        """
         counts = self.source.class_counts
         total = counts if self.weights is None else counts * self.weights
         shares = total / total.sum()
         if self.source.device is not None:
-            return self._sums_on(self.source.device, readout, shares)
+            return self._sums_on(self.source.device, readout, shares, answers)
         result = np.zeros(5)
         for partition in self.partitions():
             for states, labels in partition:
                 scores, expected = readout.predict(states), labels.cpu().numpy()
+                if answers is not None:
+                    answers.add(labels, torch.from_numpy(scores))
                 weight: Any = np.ones(len(expected)) if self.weights is None else self.weights[expected]
                 targets = one_hot(expected, self.source.classes)
                 scaling = scaling_sums(scores, targets, shares, weight)
@@ -71,7 +81,9 @@ class ValidationErrors:
         return result
 
     @torch.no_grad()
-    def _sums_on(self, device: torch.device, readout: RidgeReadout, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _sums_on(
+        self, device: torch.device, readout: RidgeReadout, shares: NDArray[np.float64], answers: HeldOutAnswers | None
+    ) -> NDArray[np.float64]:
         """Return the sums of `sums_for`, which are read from the device once."""
         scores_of, shares_there = readout.placed(device), torch.from_numpy(shares).to(device)
         ones = np.ones(self.source.classes) if self.weights is None else self.weights
@@ -80,6 +92,8 @@ class ValidationErrors:
         for partition in self.partitions():
             for states, labels in partition:
                 scores, expected = scores_of(states.to(device)), labels.to(device)
+                if answers is not None:
+                    answers.add(expected, scores)
                 weight, targets = class_weights[expected], is_class(expected, self.source.classes)
                 scaling = scaling_sums_of(scores, targets, shares_there, weight)
                 counts = torch.stack([(scores.argmax(1) == expected).sum().double(), weight.sum()])

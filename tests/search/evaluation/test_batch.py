@@ -61,6 +61,22 @@ def test_candidates_at_once_have_the_results_of_single_candidates(reduction, sel
     assert all(one.seconds > 0 for one in evaluations)
 
 
+@pytest.mark.parametrize(
+    ("search", "selection"),
+    [({}, "left_out"), ({}, "validation"), ({"folds": 3}, "left_out"), ({"folds": 3}, "validation")],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_criteria_of_candidates_at_once_are_those_of_single_candidates(search, selection, together):
+    config = batched(fitness="macro_roc_auc", **search)
+    config.readout.ridge_selection, config.readout.ridge_criterion = selection, "balanced_accuracy"
+    data = folded(config) if search else small_data()
+    alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
+    evaluations = BatchedFitness(config, data, together=together).evaluate(CANDIDATES)
+    assert [one.fitness for one in evaluations] == pytest.approx([one.fitness for one in alone], abs=1e-3)
+    assert [one.error for one in evaluations] == pytest.approx([one.error for one in alone], rel=1e-4)
+    assert all(0.5 < one.fitness <= 1 for one in alone)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_other_candidates_of_the_batch_change_no_bit(together):
     fitness = BatchedFitness(batched(), small_data(), together=together)

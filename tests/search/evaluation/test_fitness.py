@@ -20,7 +20,7 @@ from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
+from rcdp_hpc.search.evaluation.measured import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
 
 

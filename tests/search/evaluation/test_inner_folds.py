@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from search.group_search import small_config, small_data
 from search.ranks import Ranks
+from sklearn.metrics import f1_score
 
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.split import _warn_once, fold_numbers
@@ -23,7 +24,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.inner_folds import balanced_folds, uses_one_pass
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
-from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
+from rcdp_hpc.search.evaluation.measured import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
 
 CLASSES = ("a", "b", "c")
@@ -260,7 +261,7 @@ def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
     penalties, labels = config.readout.ridge_penalties, data.y_train
     of_all = np.bincount(np.concatenate([fold.y_train for fold in data.folds])) / np.bincount(labels)
     chosen = left_out(reservoir.compute(data.x_train), labels, 4, penalties, of_all[labels]).penalty
-    squares, right, rows = 0.0, 0.0, 0
+    squares, right, rows, answers = 0.0, 0.0, 0, []
     for fold in data.folds:
         train, held_out = reservoir.compute(fold.x_train), reservoir.compute(fold.x_val)
         targets, shares = one_hot(fold.y_val, 4), np.bincount(fold.y_train) / len(fold.y_train)
@@ -274,11 +275,16 @@ def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
         squares += error * held_out_rows
         right += accuracy * held_out_rows
         rows += held_out_rows
+        answers.append(best.argmax(1))
     result = ReservoirFitness(config, data)(FOLD_VALUES)
     assert result.error == pytest.approx(squares / rows, rel=1e-4)
     assert result.accuracy == pytest.approx(right / rows, abs=0.011)
     grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, data).set_group(comm)(FOLD_VALUES).error)
     assert grouped == [result.error] * 3
+    config.search.fitness = "macro_f1"
+    of_all_folds = np.concatenate([fold.y_val for fold in data.folds]), np.concatenate(answers)
+    by_criterion = Ranks(3).run(lambda comm: ReservoirFitness(config, data).set_group(comm)(FOLD_VALUES).fitness)
+    assert by_criterion == pytest.approx([f1_score(*of_all_folds, average="macro")] * 3, abs=0.02)
 
 
 @pytest.mark.parametrize("evaluation", ["ridge", "train"])

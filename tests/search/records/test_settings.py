@@ -61,6 +61,7 @@ OTHER_VALUES = {
 UNUSED = {
     "readout__warm_start",
     "readout__ridge_selection",
+    "readout__ridge_criterion",
     "readout__keep_sums",
     "readout__without_units",
     "readout__members",

@@ -15,8 +15,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.criteria import criterion
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
-from rcdp_hpc.reservoir.ridge import scaled_error, scaling_sums
+from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
@@ -101,6 +102,30 @@ def test_any_number_of_ranks_gives_the_same_bits(selection, weights):
     for size in (2, 3, 7):
         found = Ranks(size).run(lambda comm: fitted(rows, comm, **training))
         assert [bits(fit) for fit in found] == [expected] * size
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+@pytest.mark.parametrize("name", ["macro_f1", "macro_roc_auc", "recall:2"])
+def test_a_criterion_chooses_the_penalty_on_any_number_of_ranks(selection, name):
+    rows = Rows()
+    training = {"readout__ridge_selection": selection, "readout__ridge_criterion": name}
+    by, originals, last = criterion(name, "012"), rows.origins != SYNTHETIC, rows.origins == VALIDATION
+    fit = fitted(rows, **training)
+    weights = replacement_weights(rows.labels[originals], rows.labels, CLASSES, None)
+    ranked = []
+    for penalty in PENALTIES:
+        if selection == "left_out":
+            labels = rows.labels[originals]
+            found = left_out(rows.states[originals], labels, CLASSES, [penalty], weights)
+            scores, error = found.scores, found.errors[penalty]
+        else:
+            labels = rows.labels[last]
+            scores = solve_rows(rows.states[~last], rows.labels[~last], CLASSES, penalty).predict(rows.states[last])
+            shares = np.bincount(rows.labels[~last]) / ROWS
+            error = scaled_error(*scaling_sums(scores, one_hot(labels, CLASSES), shares))
+        ranked.append((round(by.fitness(labels, scores.argmax(1), scores), 9), -error, penalty))
+    assert fit.penalty == max(ranked)[2]
+    assert [bits(one) for one in Ranks(3).run(lambda comm: fitted(rows, comm, **training))] == [bits(fit)] * 3
 
 
 @pytest.mark.parametrize("precision", ["single", "double"])

@@ -1,0 +1,47 @@
+"""Criteria of rows that the ranks share, and the checks of criteria before a training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from search.ranks import Ranks
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.criteria import criterion
+from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.training.criterion_checks import refuse_undefined
+from rcdp_hpc.training.held_out import HeldOutAnswers
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("name", ["g_mean", "recall:b", "macro_pr_auc", "log_loss"])
+def test_the_value_is_that_of_all_rows_on_any_number_of_ranks(name):
+    rng, by = np.random.default_rng(1), criterion(name, NAMES)
+    labels, scores = torch.tensor(rng.choice(3, 50, p=[0.7, 0.2, 0.1])), torch.tensor(rng.dirichlet([1, 1, 1], 50))
+    expected = by.fitness(labels.numpy(), scores.argmax(1).numpy(), scores.numpy())
+
+    def value(comm):
+        answers = HeldOutAnswers(by)
+        for start in range(0, 50, 8):  # one rank of seven has no row
+            if start // 8 % (comm.size - (comm.size == 7)) == comm.rank:
+                answers.add(labels[start : start + 8], scores[start : start + 8])
+        return answers.fitness(comm)
+
+    assert value(SingleProcess()) == expected
+    for size in (2, 7):
+        assert Ranks(size).run(value) == pytest.approx([expected] * size, abs=1e-15)
+
+
+def test_a_class_without_rows_is_named(caplog):
+    with pytest.raises(
+        InputError, match=r"training.criterion = 'recall:b' is undefined on the validation rows: .*\bb\b"
+    ):
+        refuse_undefined(criterion("recall:b", NAMES), "training.criterion", np.array([3, 0, 2]), "the validation rows")
+    with pytest.raises(InputError, match="all samples are of class c"):
+        refuse_undefined(criterion("mcc", NAMES), "search.fitness", np.array([0, 0, 2]), "the rows")
+    refuse_undefined(criterion("macro_f1", NAMES), "search.fitness", np.array([3, 0, 2]), "the rows")
+    assert caplog.messages == [
+        "search.fitness: there are no rows of b among the rows; macro_f1 says nothing about them"
+    ]
