@@ -25,6 +25,7 @@ from rcdp_hpc.runtime.comm.collective import agree, run_on_root
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.training.held_out_scores import gathered_rows
 from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.solve.member_rows import rows_by_class
 from rcdp_hpc.training.solve.ridge_fit import left_out_suits
 from rcdp_hpc.training.validation import EVALUATION_ROWS
 
@@ -97,6 +98,8 @@ def plain_rule(config: Config, shards: ShardReader) -> AnswerRule:
 
 def _learned_shares(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the shares of the classes that the probabilities of a model stand for, from its training rows."""
+    if config.readout.member_rows == "under_sampled":
+        counts = rows_by_class(counts, config.readout.member_ratio)
     weights = class_weights(config.loss, counts)
     effective = counts if weights is None else counts * weights
     shares = np.asarray(effective / effective.sum(), np.float64)

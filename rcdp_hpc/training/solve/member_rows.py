@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,13 +51,14 @@ def under_sampled(labels: NDArray[np.int64], kept: NDArray[np.int64], seed: Sequ
     return chosen
 
 
+@dataclass(frozen=True, eq=False)
 class MemberRows:
     """The rows of the members of an ensemble, drawn from those of a source.
 
     Of each class a member has the same share of the validation rows as of the training rows, so that the errors that
     choose its penalty are those of classes in the same proportions.
 
-    Parameters
+    Attributes
     ----------
     source : RowSource
         All rows, none of them synthetic.
@@ -69,22 +71,26 @@ class MemberRows:
     seed : int
     """
 
-    def __init__(
-        self,
-        source: RowSource,
-        labels: tuple[NDArray[np.int64], NDArray[np.int64]],
-        starts: Starts,
-        ratio: float,
-        seed: int,
-    ) -> None:
-        self.source = source
-        self.labels = labels
-        self.starts = starts
-        self.seed = seed
-        train, validation = (np.bincount(split, minlength=source.classes) for split in labels)
-        self.kept = rows_by_class(train, ratio)
+    source: RowSource
+    labels: tuple[NDArray[np.int64], NDArray[np.int64]]
+    starts: Starts
+    ratio: float
+    seed: int
+
+    @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """Training rows of each class in a member, shape (classes,)."""
+        return rows_by_class(self._counts(0), self.ratio)
+
+    @cached_property
+    def kept_validation(self) -> NDArray[np.int64]:
+        """Validation rows of each class in a member, shape (classes,)."""
+        train, validation = self._counts(0), self._counts(1)
         shares = self.kept / np.maximum(train, 1)
-        self.kept_validation = np.minimum(validation, np.ceil(shares * validation - 1e-9).astype(np.int64))
+        return np.minimum(validation, np.ceil(shares * validation - 1e-9).astype(np.int64))
+
+    def _counts(self, split: int) -> NDArray[np.int64]:
+        return np.bincount(self.labels[split], minlength=self.source.classes)
 
     def chosen(self, member: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which training rows and which validation rows a member has."""
@@ -96,7 +102,7 @@ class MemberRows:
         return train, validation
 
     def of(self, member: int, gathered: Callable[[], GatheredRows | None] | None = None) -> RowSource:
-        """Return the rows of a member.
+        """Return the rows of a member, none of whose scores are asked for.
 
         Parameters
         ----------
@@ -120,6 +126,7 @@ class MemberRows:
             partitions=lambda: _filtered(source.partitions(), self.starts[0], chosen[0]),
             validation=lambda: _filtered(source.validation(), self.starts[1], chosen[1]),
             gather=gather_member,
+            natural=None,
         )
 
 

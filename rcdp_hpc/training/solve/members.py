@@ -29,6 +29,7 @@ from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.training.held_out_scores import solved_scores
 from rcdp_hpc.training.solve.member_rows import MemberRows
 from rcdp_hpc.training.solve.ridge_fit import GatheredRows, RowSource, left_out_suits
 from rcdp_hpc.training.solve.solver import Solution, solver_of
@@ -53,7 +54,7 @@ class Members:
         Determines rows and random weights of all members.
     drawn : MemberRows or None
         The rows of each member; None if all members read all rows.
-    before_block : callable
+    before_block, with_validation
         As `rcdp_hpc.training.solve.solver.Solver.solve`.
     """
 
@@ -63,6 +64,7 @@ class Members:
     seed: int
     drawn: MemberRows | None = None
     before_block: Callable[[], object] = lambda: None
+    with_validation: bool = True
 
     def rows_of(self, member: int, gather: Callable[[], GatheredRows | None] | None = None) -> RowSource:
         """Return the rows of a member; `gather` as `MemberRows.of`."""
@@ -72,7 +74,10 @@ class Members:
         """Solve a member from the rows of a source. Collective."""
         config = one_member(self.config)
         seed = member_seed(self.seed, member)
-        return solver_of(config).solve(config, comm, source, self.shape, seed, before_block=self.before_block)
+        return solver_of(config).solve(
+            config, comm, source, self.shape, seed,
+            with_validation=self.with_validation, before_block=self.before_block,
+        )  # fmt: skip
 
     @property
     def reads_few_rows(self) -> bool:
@@ -98,12 +103,11 @@ def solve_members(comm: Communicator, members: Members) -> Solution:
         The state of a `SolvedEnsemble`, the same bits on every rank and for any number of ranks. Its accuracy is the
         mean of the members' accuracies, each on rows of the member that it was not fitted to.
     """
-    count = members.config.readout.members
     _report(members)
-    if members.reads_few_rows:
-        solutions = _on_own_ranks(comm, members)
-    else:
-        solutions = [members.solved(comm, number, members.rows_of(number)) for number in range(count)]
+    held_out = None
+    if members.source.natural is not None and members.drawn is not None:
+        held_out = _held_out(comm, members)
+    solutions = _solutions(comm, members)
     first = solutions[0]
     return Solution(
         weights=SolvedEnsemble.joined([one.weights for one in solutions]),
@@ -112,14 +116,34 @@ def solve_members(comm: Communicator, members: Members) -> Solution:
         judged_by=first.judged_by,
         selected_by=first.selected_by,
         penalties=tuple(penalty for one in solutions for penalty in one.penalties),
-        held_out=_mean_held_out(solutions, members.source.validation_rows),
+        held_out=held_out or _mean_held_out(solutions, members.source.validation_rows),
     )
 
 
-def _mean_held_out(solutions: list[Solution], validation_rows: int) -> HeldOutScores | None:
-    """Return the mean of the members' scores of the validation rows, each by a readout that was not fitted to the row.
+def _solutions(comm: Communicator, members: Members) -> list[Solution]:
+    """Return the solutions of all members, on every rank. Collective."""
+    if members.reads_few_rows:
+        return _on_own_ranks(comm, members)
+    return [members.solved(comm, number, members.rows_of(number)) for number in range(members.config.readout.members)]
 
-    Left-out scores have the validation rows last, after training rows that differ between members.
+
+def _held_out(comm: Communicator, members: Members) -> HeldOutScores | None:
+    """Return the scores of all validation rows, in their natural proportions, on rank 0. Collective.
+
+    Members of drawn rows leave out other rows each, so they are solved once more, without the validation rows.
+    """
+    solutions = _solutions(comm, replace(members, with_validation=False))
+
+    def scores(states: torch.Tensor) -> torch.Tensor:
+        return _mean_scores(solutions, states.float())
+
+    return solved_scores(comm, members.source.validation(), scores, members.source.classes)
+
+
+def _mean_held_out(solutions: list[Solution], validation_rows: int) -> HeldOutScores | None:
+    """Return the mean of the scores of the validation rows by members of all rows, which were not fitted to the row.
+
+    Left-out scores have the validation rows last. On rank 0; None if no scores are asked for.
     """
     parts = [one.held_out for one in solutions if one.held_out is not None]
     if len(parts) < len(solutions):
@@ -170,7 +194,6 @@ def _report(members: Members) -> None:
         log.info("%d members are solved from all rows, with other random weights each", count)
         return
     kept: NDArray[np.int64] = members.drawn.kept
-    log.info(
-        "%d members are solved from %d of %d training rows each, %d to %d of a class (readout.member_ratio = %g)",
-        count, kept.sum(), members.source.rows, kept.min(), kept.max(), members.config.readout.member_ratio,
-    )  # fmt: skip
+    of_class = f"{kept.min()}" if kept.min() == kept.max() else f"{kept.min()} to {kept.max()}"
+    rows = members.source.rows
+    log.info("%d members are solved from %d of %d training rows, %s of a class", count, kept.sum(), rows, of_class)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -16,10 +19,12 @@ from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.calibration import plain_rule
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.solve.member_rows import MemberRows, rows_by_class, under_sampled
 from rcdp_hpc.training.solve.members import Members, solve_members
 from rcdp_hpc.training.solve.ridge_fit import ORIGINAL, SYNTHETIC
+from rcdp_hpc.training.solve.solver import Solution
 
 SHAPE = FeatureShape(1, 1, WIDTH)
 SETTINGS = {"readout__members": 3, "readout__member_rows": "under_sampled", "data__balance": "none"}
@@ -110,6 +115,33 @@ def test_the_scores_are_the_mean_of_readouts_of_the_drawn_rows(selection):
         each = torch.stack([member.probabilities(rows.states) for member in network.members])
     assert torch.equal(found, mutual_information(each))
     assert 0 < float(found.min()) < float(found.max()) < np.log(CLASSES)
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_held_out_scores_are_those_of_all_validation_rows_by_members_without_them(selection):
+    rows = rows_of_test()
+
+    def solved(comm: Communicator) -> tuple[Solution, Members]:
+        members = members_of(rows, comm, readout__ridge_selection=selection, readout__ridge_precision="double")
+        drawn = replace(members.drawn, source=replace(members.source, natural=np.bincount(rows.labels)))
+        return solve_members(comm, replace(members, source=drawn.source, drawn=drawn)), members
+
+    (solution, members), (other, _) = solved(SingleProcess()), Ranks(2).run(solved)[0]
+    assert solution.held_out.labels.tolist() == rows.labels[ROWS:].tolist()
+    expected = []
+    for number, penalty in enumerate(solution.penalties):
+        chosen = np.flatnonzero(members.drawn.chosen(number)[0])
+        readout = solve_rows(rows.states[chosen], rows.labels[chosen], CLASSES, penalty)
+        expected.append(readout.predict(rows.states[ROWS:].double()))
+    np.testing.assert_allclose(solution.held_out.scores, np.mean(expected, axis=0), atol=2e-6)
+    assert np.array_equal(solution.held_out.scores, other.held_out.scores)
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1.0, [1 / 2, 1 / 2]), (0.5, [2 / 3, 1 / 3]), (0.1, [4 / 5, 1 / 5])])
+def test_probabilities_stand_for_the_shares_of_the_drawn_rows(ratio, expected):
+    shards = SimpleNamespace(classes=["a", "b"], class_counts=lambda split: np.array([40, 10]))
+    rule = plain_rule(config_of(**SETTINGS, readout__member_ratio=ratio), shards)
+    np.testing.assert_allclose(rule.shares, expected)
 
 
 def test_disagreement_by_hand():
