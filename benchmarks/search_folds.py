@@ -1,7 +1,7 @@
 """Folds within the fitness: from one pass, each balanced separately, and one split, on the same candidates.
 
     rcdp prepare CONFIG --out RUN
-    python benchmarks/search_folds.py RUN [--folds 5] [--candidates 8] [--seeds 5] [--set KEY=VALUE ...]
+    python benchmarks/search_folds.py RUN [--folds 5] [--candidates 8] [--seeds 5] [--set KEY=VALUE] ...
 
 Candidates are drawn from the search space of RUN. Every way evaluates a candidate right after the others, in an order
 that rotates. Times are processor seconds of one thread, so that other load on the machine has little effect, and ratios
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     for name, default in (("folds", 5), ("candidates", 8), ("seeds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--set", nargs="*", default=[], help="settings of the search that differ from those of RUN")
+    parser.add_argument("--set", action="append", default=[], help="setting that differs from that of RUN")
     chosen = parser.parse_args()
     run = RunDirectory(chosen.run)
     config = load_config(str(run.config_file), chosen.set)

@@ -190,6 +190,32 @@ def solve_rows(
     return rows.in_raw_features(rows.times_transposed(solved) if dual else solved)
 
 
+def products_of_rows(
+    features: Any, labels: NDArray[np.integer], classes: int, weights: Any = None
+) -> NDArray[np.float64]:
+    """Return XX' of standardised features, each row times the root of its weight, for fewer rows than features.
+
+    Parameters
+    ----------
+    features, labels, classes, weights
+        As of `left_out`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (rows, rows), float64
+
+    Raises
+    ------
+    CandidateError
+        If features are not finite.
+    """
+    rows = _Rows.of(features, labels, classes, weights, None, None)
+    products, dual = rows.gram()
+    if not dual:
+        raise ValueError("there are as many rows as features, or more")
+    return rows.library.host(products)
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Rows that are standardised and scaled by sqrt(weights) at each use.

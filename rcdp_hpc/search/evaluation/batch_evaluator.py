@@ -21,7 +21,6 @@ from rcdp_hpc.search.evaluation.batched_left_out import BatchedRows
 from rcdp_hpc.search.evaluation.batched_ridge import (
     BatchedReadouts,
     BatchedSums,
-    FoldReadouts,
     Worths,
     best_scores,
     errors_and_accuracies,
@@ -107,7 +106,7 @@ class BatchEvaluator:
         labels, penalties = rows.data.y_val, self.config.readout.ridge_penalties
         targets = rows.targets("val", labels)
         weights, worths = rows.weights("val", labels), self._worths(labels, rows.data)
-        return best_scores(BatchedReadouts(sums), states, targets, weights, penalties, worths)
+        return best_scores(BatchedReadouts(sums), states, targets, weights, penalties, worths)[1]
 
     def _one_pass(self, stack: StackedReservoirs, rows: DeviceRows) -> list[Measured]:
         """Return what is measured on the held-out rows of all folds; see `rcdp_hpc.search.evaluation.one_pass`."""
@@ -138,10 +137,27 @@ class BatchEvaluator:
             for fold, training in enumerate(folds):
                 if fold not in pair:
                     training.total += sums.total
-        readouts = FoldReadouts([BatchedReadouts(sums) for sums in folds], rows.fold_places)
-        held_out, in_error = states.index_select(1, rows.original_places), rows.weights("originals", data.originals.y)
-        penalties, worths = self.config.readout.ridge_penalties, self._worths(data.originals.y, data)
-        return best_scores(readouts, held_out, targets, in_error, penalties, worths)
+        return self._scores_by_first_fold([BatchedReadouts(sums) for sums in folds], states, targets, rows)
+
+    def _scores_by_first_fold(
+        self, readouts: list[BatchedReadouts], states: Tensor, targets: Tensor, rows: DeviceRows
+    ) -> Tensor:
+        """Return the scores of the original rows with the penalty that the held-out rows of the first fold choose."""
+        labels, held_out = rows.data.originals.y, states.index_select(1, rows.original_places)
+        first, weights = rows.fold_places[0], rows.weights("originals", labels)
+        penalties, own = best_scores(
+            readouts[0],
+            held_out.index_select(1, first),
+            targets[first],
+            None if weights is None else weights[first],
+            self.config.readout.ridge_penalties,
+            self._worths(labels[rows.data.original_folds == 0], rows.data),
+        )
+        scores = own.new_empty((len(own), *targets.shape))
+        scores[:, first] = own
+        for readout, places in zip(readouts[1:], rows.fold_places[1:], strict=True):
+            scores[:, places] = readout.scores(penalties, held_out.index_select(1, places))
+        return scores
 
     def _on_folds(self, stack: StackedReservoirs, rows: DeviceRows) -> list[Measured]:
         data = rows.data

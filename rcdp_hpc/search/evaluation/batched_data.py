@@ -16,7 +16,7 @@ from rcdp_hpc.reservoir.fold_residuals import rows_of_folds
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.stacked import sequences
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.search.evaluation.one_pass import parents, pass_weights
+from rcdp_hpc.search.evaluation.one_pass import original_places, parents, pass_weights
 from rcdp_hpc.search.evaluation.ridge import row_weights
 from rcdp_hpc.search.evaluation.rows import FitnessData
 from rcdp_hpc.training.solve.ridge_fit import replacement_weights, weights_of
@@ -89,9 +89,7 @@ class DeviceRows:
     @cached_property
     def original_places(self) -> Tensor:
         """Indices of the original rows among the training rows."""
-        synthetic = self.data.synthetic
-        real = np.ones(len(self.data.y_train), dtype=bool) if synthetic is None else ~synthetic
-        return torch.from_numpy(np.flatnonzero(real)).to(self.like.device)
+        return torch.from_numpy(original_places(self.data)).to(self.like.device)
 
     @cached_property
     def pairs(self) -> list[tuple[set[int], Tensor]]:

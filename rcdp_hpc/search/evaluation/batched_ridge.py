@@ -112,32 +112,6 @@ class BatchedReadouts:
         return torch.baddbmm(intercepts[:, None].float(), states.float(), weights.float())
 
 
-class FoldReadouts(BatchedReadouts):
-    """The readouts of all folds, each of which scores the rows that it is not fitted to.
-
-    Parameters
-    ----------
-    readouts : sequence of BatchedReadouts
-        For each fold, fitted without it.
-    places : sequence of torch.Tensor
-        Indices of the rows of each fold among all rows.
-    """
-
-    def __init__(self, readouts: Sequence[BatchedReadouts], places: Sequence[Tensor]) -> None:
-        self._folds = list(zip(readouts, places, strict=True))
-        rows = sum(len(place) for place in places)
-        self.shares = readouts[0].shares.new_empty(len(readouts[0].shares), rows, readouts[0].shares.shape[1])
-        for fold, place in self._folds:
-            self.shares[:, place] = fold.shares[:, None]
-
-    def scores(self, penalties: Tensor, states: Tensor) -> Tensor:
-        """Return the scores of all rows; see `BatchedReadouts.scores`."""
-        found = states.new_empty(self.shares.shape, dtype=torch.float32)
-        for fold, place in self._folds:
-            found[:, place] = fold.scores(penalties, states.index_select(1, place))
-        return found
-
-
 def scaled_errors(scores: Tensor, targets: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
     """Return the squared error after the best common scaling of each candidate's scores, shape (candidates,), float64.
 
@@ -147,10 +121,10 @@ def scaled_errors(scores: Tensor, targets: Tensor, shares: Tensor, weights: Tens
     ----------
     scores : torch.Tensor, shape (candidates, rows, outputs)
     targets : torch.Tensor, shape (rows, outputs), float64
-    shares : torch.Tensor, shape (candidates, outputs) or (candidates, rows, outputs), float64
+    shares : torch.Tensor, shape (candidates, outputs), float64
     weights : torch.Tensor, shape (rows,), float64, optional
     """
-    shares = shares if shares.ndim == 3 else shares[:, None]
+    shares = shares[:, None]
     d, t = scores.double() - shares, targets - shares
     if weights is not None:
         roots = weights.sqrt()[:, None]
@@ -208,8 +182,8 @@ def best_scores(
     weights: Tensor | None,
     penalties: Sequence[float],
     worths: Worths | None = None,
-) -> Tensor:
-    """Return the scores of each candidate with the penalty of `rcdp_hpc.reservoir.ridge.best_by` or `best_of_all`.
+) -> tuple[Tensor, Tensor]:
+    """Return the penalty of `rcdp_hpc.reservoir.ridge.best_by` or `best_of_all` of each candidate, and its scores.
 
     The candidates walk over the penalties together, each on its own path; one that has arrived stays where it is.
 
@@ -227,7 +201,8 @@ def best_scores(
 
     Returns
     -------
-    torch.Tensor, shape (candidates, rows, outputs), float32
+    penalties : torch.Tensor, shape (candidates,), float64
+    scores : torch.Tensor, shape (candidates, rows, outputs), float32
         Not finite for a candidate without a finite error.
     """
     if worths is not None:
@@ -235,7 +210,7 @@ def best_scores(
         for penalty in sorted(penalties, reverse=True):
             scores = readouts.scores(targets.new_full((len(states),), penalty), states)
             best.add(penalty, scores, scaled_errors(scores, targets, readouts.shares, weights))
-        return best.scores
+        return best.penalties, best.scores
     walks: list[Generator[float, float, float | None] | None] = [penalty_walk(penalties) for _ in states]
     current = [next(walk) for walk in walks if walk is not None]
     scores = torch.zeros(*states.shape[:2], targets.shape[1], device=states.device)
@@ -257,7 +232,7 @@ def best_scores(
                 current[place] = walk.send(error)
             except StopIteration:
                 walks[place] = None
-    return scores
+    return at, scores
 
 
 def errors_and_accuracies(scores: Tensor, targets: Tensor) -> Tensor:

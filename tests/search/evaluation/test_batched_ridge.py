@@ -81,7 +81,7 @@ def test_the_penalty_of_held_out_rows(weighted):
     sums = BatchedSums(3, 25, CLASSES, torch.device("cpu"))
     for rows in (slice(0, 50), slice(50, 80)):
         sums.add(states[:, rows], targets[rows], None if tensor is None else tensor[rows].sqrt())
-    scores = best_scores(BatchedReadouts(sums), states[:, held_out], targets[held_out], shares, PENALTIES)
+    _, scores = best_scores(BatchedReadouts(sums), states[:, held_out], targets[held_out], shares, PENALTIES)
     for place, one in enumerate(states):
         alone = GramSums(25, CLASSES)
         alone.add(one[fitted], targets[fitted], None if weights is None else weights[fitted])

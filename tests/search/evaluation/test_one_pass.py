@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from search.group_search import one_pass_data, small_config
@@ -12,7 +15,9 @@ from rcdp_hpc.reservoir.ridge import best_by, one_hot, scaled_error, scaling_sum
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation import one_pass
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.ridge import empty_sums, error_and_accuracy
+from rcdp_hpc.search.evaluation.fold_evaluator import original_states
+from rcdp_hpc.search.evaluation.measured import error_and_accuracy
+from rcdp_hpc.search.evaluation.ridge import empty_sums
 
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
 
@@ -42,26 +47,39 @@ def test_each_fold_is_fitted_to_the_rows_that_derive_from_no_held_out_row(kept, 
         sums.add(states[rows], one_hot(labels[rows], 4), weights[rows])
         parts.append((sums, real[ends[real, 0] == fold]))
 
-    def scores(penalty: float) -> np.ndarray:
-        found = np.empty((len(labels), 4), np.float32)
-        for sums, rows in parts:
-            found[rows] = solve(sums, penalty).predict(states[rows])
-        return found
+    def scores(fold: int, penalty: float) -> np.ndarray:
+        return solve(parts[fold][0], penalty).predict(states[parts[fold][1]])
 
     def error_of(penalty: float) -> float:
-        found, total = scores(penalty), np.zeros(3)
-        for sums, rows in parts:
-            targets = one_hot(labels[rows], 4)
-            total += scaling_sums(found[rows], targets, sums.y / sums.count, of_class[labels[rows]])
-        return scaled_error(*total)
+        of_first, targets = labels[parts[0][1]], one_hot(labels[parts[0][1]], 4)
+        shares = parts[0][0].y / parts[0][0].count
+        return scaled_error(*scaling_sums(scores(0, penalty), targets, shares, of_class[of_first]))
 
     penalty, _ = best_by(error_of, config.readout.ridge_penalties)
-    error, accuracy = error_and_accuracy(scores(penalty)[real], labels[real])
+    found = np.concatenate([scores(fold, penalty) for fold in range(4)])
+    error, accuracy = error_and_accuracy(found, labels[np.concatenate([rows for _, rows in parts])])
     result = ReservoirFitness(config, data)(VALUES)
     assert result.error == pytest.approx(error, rel=1e-5)
     assert result.accuracy == pytest.approx(accuracy, abs=0.008)
     grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, data).set_group(comm)(VALUES).error)
     assert grouped == [result.error] * 3
+
+
+def test_the_dual_form_has_the_scores_of_sums():
+    config = small_config(folds=4)
+    config.readout.ridge_selection = "validation"
+    # Fewer rows than the 80 features.
+    data = one_pass_data(config)
+    data = replace(data.first(0.2), parent_folds=data.parent_folds[: math.ceil(0.2 * len(data.y_train))])
+    states = states_of(config, data.x_train)
+    dual = one_pass.solvable_parts(config, states, original_states(states, data), data)
+    assert isinstance(dual, one_pass.UnsummedParts)
+    sums = one_pass.training_parts(config, states, data)
+    rows = [states[one_pass.original_places(data)[places]] for places in one_pass.places_of_folds(data)]
+    for fold in range(4):
+        np.testing.assert_allclose(dual.shares(fold), sums[fold].y / sums[fold].count, atol=1e-12)
+        # Of the features' scale, which is that of all rows in the dual form, much is in the penalty.
+        np.testing.assert_allclose(dual.scores(fold, 1e-3), solve(sums[fold], 1e-3).predict(rows[fold]), atol=0.05)
 
 
 def test_weights_replace_the_synthetic_rows_where_rows_are_few(monkeypatch):
