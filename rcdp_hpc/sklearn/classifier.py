@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from rcdp_hpc.config import Config
 from rcdp_hpc.config.data import FILLS
 from rcdp_hpc.config.paths import absolute_path
+from rcdp_hpc.data.sources.group_names import groups_of_array
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.pipeline.interface import load_model, model_file
 from rcdp_hpc.pipeline.requirements import require_torch
@@ -135,7 +136,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         self.comm = comm
         self.folder = folder
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Train a model. Collective.
 
         Parameters
@@ -145,6 +146,8 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
             each of shape (steps, features) or (steps,); images of shape (n, height, width[, channels]).
         y : array_like, shape (n,)
             Labels: integers, booleans or texts.
+        groups : array_like, shape (n,), optional
+            Patient, subject or site of each sample, texts or integers: a group is either in training or in validation.
 
         Returns
         -------
@@ -154,7 +157,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInputError
-            A `ValueError`, if a parameter, samples or labels cannot be used.
+            A `ValueError`, if a parameter, samples, labels or groups cannot be used.
         """
         with input_errors_as_value_errors(), communicator_of(self.comm) as ranks:
             require_torch()
@@ -163,6 +166,8 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
             config = ranks_agree(ranks, lambda: self._config(seed)) if self.random_state is not None else config
             arrays = ranks_agree(ranks, lambda: self._samples(X, True, config.data.kind == "series", config))
             labels, classes, columns = ranks_agree(ranks, lambda: checked_y(y, len(arrays["x"])))
+            if groups is not None:
+                arrays["groups"] = ranks_agree(ranks, lambda: groups_of_array("groups", groups, len(labels)).codes)
             refuse_different_data(ranks, arrays, labels)
             content, results = fit_model(config, arrays, labels, ranks, self.folder)
         self.classes_ = classes

@@ -37,7 +37,7 @@ def fit_model(
     ----------
     config : Config
     arrays : dict
-        ``x`` and, for padded series, ``lengths``; the same on every rank.
+        ``x`` and, for padded series, ``lengths``, and ``groups`` if samples have them; the same on every rank.
     labels : ndarray, shape (n,)
     comm : Communicator
     folder : str, Path or None
@@ -54,6 +54,8 @@ def fit_model(
     # The stages need a test part. All samples are for training, so one of each class stands in; no stage reads them.
     _, rows = np.unique(labels, return_index=True)
     test = {name: values[rows] for name, values in arrays.items()}
+    if "groups" in arrays:
+        test["groups"] = np.full(len(rows), arrays["groups"].max() + 1)
     with folder_of_ranks(comm, needed, folder) as place:
         run = RunDirectory(place / "run")
         results = run_stages(

@@ -178,3 +178,13 @@ def test_large_runs_are_not_in_memory(monkeypatch):
     assert folders._default_parent(folders.MOST_MEMORY_BYTES + 1) is None
     monkeypatch.setattr(folders.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     assert folders._default_parent(500) is None
+
+
+def test_groups_stay_on_one_side_of_the_validation(caplog):
+    vineyards = [f"v{row % 20}" for row in range(len(WINE))]
+    model = ReservoirClassifier(nodes=60, balance="none").fit(WINE, CULTIVARS, groups=vineyards)
+    # Of 178 samples, 20 groups of 8 or 9.
+    assert model.results_["prepare"]["validation"] in (16, 17, 18)
+    assert "separate test set" not in caplog.text
+    with pytest.raises(ValueError, match=r"groups has shape .3,. and type int64, expected one text or whole number"):
+        ReservoirClassifier().fit(WINE, CULTIVARS, groups=[1, 2, 3])
