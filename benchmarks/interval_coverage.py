@@ -67,17 +67,21 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def coverage(population: Population, repetitions: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Return the share of intervals that cover the true value, and their mean width, of each criterion."""
+    """Return the share of intervals that cover the true value, and their mean width, of each criterion.
+
+    Tests in which a criterion has no interval do not count for it.
+    """
     generator = np.random.default_rng(seed)
     true = _true_values(population, generator)
-    covered, widths = (dict.fromkeys(CRITERIA.names, 0.0) for _ in range(2))
+    covered, widths, made = (dict.fromkeys(CRITERIA.names, 0.0) for _ in range(3))
     for repetition in range(repetitions):
         labels, scores = population.draw(generator, population.counts)
         found = measure(labels, scores.argmax(1), softmax(scores), population.names, repetition)
         for name, (low, high) in found.intervals.items():
             covered[name] += low <= true[name] <= high
             widths[name] += high - low
-    return {name: (covered[name] / repetitions, widths[name] / repetitions) for name in CRITERIA.names}
+            made[name] += 1
+    return {name: (covered[name] / max(1, made[name]), widths[name] / max(1, made[name])) for name in CRITERIA.names}
 
 
 def _true_values(population: Population, generator: np.random.Generator) -> dict[str, float]:

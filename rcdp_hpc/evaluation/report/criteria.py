@@ -37,6 +37,19 @@ def criteria(test: Record) -> Html:
     return join(shown, bullets(line.strip() for line in reason_lines(test)), paragraph(NOTE, class_="note"))
 
 
+def criteria_of_folds(summary: Record) -> Html:
+    """Return the table of the criteria over the folds of a cross-validation; empty without them."""
+    if not summary.get("mean"):
+        return Html("")
+    rows = []
+    for name, mean in summary["mean"].items():
+        folds = summary["undefined_folds"].get(name, [])
+        without = ", ".join(map(str, folds)) if folds else ""
+        rows.append((TITLES[name], number(mean), number(summary["deviation"][name], 2), without))
+    header = ("measure", "mean", "standard deviation", "undefined in folds")
+    return table("The criteria over the folds", header, rows, words=(3,))
+
+
 def limits(interval: Sequence[float] | None, sign: str = "") -> str:
     """Return an interval as text."""
     return NOTHING if interval is None else f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}"

@@ -14,6 +14,7 @@ from rcdp_hpc.evaluation.report import classes
 from rcdp_hpc.evaluation.report.asked import asked
 from rcdp_hpc.evaluation.report.charts import interval_chart, side_by_side
 from rcdp_hpc.evaluation.report.checking import how_to_verify, message_list
+from rcdp_hpc.evaluation.report.criteria import criteria_of_folds
 from rcdp_hpc.evaluation.report.data import data
 from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, number, paragraph, percent, table
 from rcdp_hpc.evaluation.report.links import report_link
@@ -120,6 +121,8 @@ def _result(parts: Parts) -> Html:
         )
     for problem in parts.problems:
         content.append(paragraph(problem.message, class_="problem"))
+    if parts.is_folds and parts.whole.summary is not None:
+        content.append(criteria_of_folds(parts.whole.summary))
     return join(*content)
 
 

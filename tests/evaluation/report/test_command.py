@@ -53,6 +53,10 @@ def test_a_cross_validation_ends_with_a_report_and_each_fold_has_its_own(tmp_pat
     assert page.links == ["../fold-1/report/index.html", "../fold-2/report/index.html"]
     assert all((tmp_path / "report" / link).is_file() for link in page.links)
     assert f"the mean accuracy is {100 * summary['mean']['accuracy']:.2f} %" in page.text
+    mean, deviation = (f"{summary[name]['ece']:.{digits}g}" for name, digits in (("mean", 4), ("deviation", 2)))
+    assert ["calibration error", mean, deviation, ""] in page.rows
+    of_fold = Page(tmp_path / "fold-1/report/index.html")
+    assert any(row[0] == "G-mean" and " to " in row[2] for row in of_fold.rows)
     of_classes = [row for row in page.rows if len(row) == 8 and row[0].isdigit() and row[2].endswith("%")]
     assert sum(int(row[1]) for row in of_classes) == sum(one["samples"] for one in summary["results"])
     shutil.rmtree(tmp_path / "fold-2")
