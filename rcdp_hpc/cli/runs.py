@@ -12,11 +12,12 @@ from rcdp_hpc.cli.checks import existing_run
 from rcdp_hpc.cli.comparison_state import comparison_state
 from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.config import STAGES
+from rcdp_hpc.config.choices.chosen_by import criterion_value
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock_file import current_holder
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import shell_word
+from rcdp_hpc.runtime.text import plain_name, shell_word
 
 # Depth to which folders are searched for runs: runs/mnist/first.
 DEPTH = 3
@@ -165,7 +166,11 @@ def _trained(result: dict[str, Any]) -> str:
     accuracy = f"validation accuracy {100 * result['validation_accuracy']:.2f} %"
     if not result.get("epochs"):
         return accuracy
-    return f"best epoch {result['best_epoch']} of {result['epochs']}, {accuracy}"
+    chosen = ""
+    if "validation_fitness" in result:
+        name = result["criterion"]
+        chosen = f", {plain_name(name)} {criterion_value(name, result['validation_fitness']):.4f}"
+    return f"best epoch {result['best_epoch']} of {result['epochs']}, {accuracy}{chosen}"
 
 
 def _evaluated(result: dict[str, Any]) -> str:

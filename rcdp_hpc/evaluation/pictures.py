@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from rcdp_hpc.evaluation.confusion import WORST, worst_confusions
+from rcdp_hpc.evaluation.epochs import best_epoch
 from rcdp_hpc.evaluation.fonts import Labels, labels_of
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.files import write_atomic
@@ -172,8 +173,8 @@ def draw_training(metrics: Path, path: Path) -> None:
     if losses and min(losses) > 0:
         logarithmic(loss.yaxis, losses)
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
-    if epochs:
-        best = min(epochs, key=lambda entry: entry["validation_loss"])
+    best = best_epoch(epochs)
+    if best is not None:
         for axes, value in ((loss, best["validation_loss"]), (accuracy, 100 * best["validation_accuracy"])):
             axes.axvline(best["epoch"] + 1, color="grey", linestyle=":", linewidth=1, zorder=0)
             axes.plot([best["epoch"] + 1], [value], "*", color="C3", markersize=11, zorder=5, clip_on=False,

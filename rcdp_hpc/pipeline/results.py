@@ -75,6 +75,10 @@ class TrainResult(TypedDict):
         From 1. This and the following entries are those of a trained readout.
     validation_loss : float
         Of the best epoch.
+    criterion : str
+        What chose the best epoch, unless it is the validation loss.
+    validation_fitness : float
+        This criterion in the best epoch, negative if lower is better.
     engine : str
         What sums the gradients of the ranks.
     partitions, rank_speeds : list
@@ -101,6 +105,8 @@ class TrainResult(TypedDict):
     replaced: list[str]
     best_epoch: NotRequired[int]
     validation_loss: NotRequired[float]
+    criterion: NotRequired[str]
+    validation_fitness: NotRequired[float]
     engine: NotRequired[str]
     partitions: NotRequired[list[int]]
     rank_speeds: NotRequired[list[float]]

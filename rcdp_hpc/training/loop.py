@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,9 @@ from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.criterion_checks import validation_criterion
 from rcdp_hpc.training.epoch_steps import EpochSteps
+from rcdp_hpc.training.held_out import HeldOutAnswers
 from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe_epoch
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
@@ -78,9 +80,13 @@ class Trainer:
         What the ranks sum, and the engine that sums it.
     teacher : TeacherTargets, optional
         Probabilities of another model that the training imitates.
+    class_names : sequence of str
+        For ``training.criterion``; by default the numbers of the classes.
 
     Attributes
     ----------
+    criterion : Criterion or None
+        What the best epoch maximises; None for the validation loss, which it minimises.
     position : Position
         The next step.
     steps : int
@@ -106,6 +112,7 @@ class Trainer:
         comm: Communicator,
         parallel: Strategy,
         teacher: TeacherTargets | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.seed = seed
@@ -116,6 +123,7 @@ class Trainer:
         self.parallel = parallel
         self.network = network
         self.teacher = teacher
+        self.criterion = validation_criterion(config, class_names or list(map(str, range(classes))))
         self.labels = train.labels.cpu().numpy()
         self.position = Position()
         self.steps = math.ceil(plan.steps / config.training.accumulate)
@@ -248,7 +256,8 @@ class Trainer:
             model = self.replicas.gather(self.network) if self.replicas else self.network
             scores_of = partial(self.stepper.scores, network=model)
             kept = self.pruner.kept if self.pruner else None
-            result = validate(model, scores_of, self.validation, self.objective, len(self.class_counts))
+            answers = None if self.criterion is None else HeldOutAnswers(self.criterion)
+            result = validate(model, scores_of, self.validation, self.objective, len(self.class_counts), answers)
         local_sums = [position.loss_sum, train_weight, position.correct, result.loss_sum, result.weight]
         sums = self.comm.allreduce(np.array(local_sums)).tolist()
         validation = scores(self.comm.allreduce(result.confusion))
@@ -269,6 +278,7 @@ class Trainer:
             gradients=self.gradient_norms.close(self.comm, self.parallel) if self.gradient_norms else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.class_counts)],
             weights_left=kept,
+            validation_fitness=None if answers is None else answers.fitness(self.comm),
         )
         self._refuse_infinite_loss(report, result.fault)
         with self._evaluated_weights():
@@ -303,8 +313,9 @@ class Trainer:
         # While weights are removed, each model replaces the one before, which had more of them.
         removing = self.pruner is not None and self.pruner.removes_in(report.epoch)
         first_final = self.pruner is not None and self.pruner.removes_in(report.epoch - 1)
-        if report.validation_loss < position.best_loss or removing or first_final:
-            position.best_loss = report.validation_loss
+        is_better = report.fitness > position.best_fitness or position.best_epoch < 0
+        if is_better or removing or first_final:
+            position.best_fitness = report.fitness
             position.best_epoch = report.epoch
             self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
         if removing:
@@ -312,7 +323,8 @@ class Trainer:
         if report.train_loss < settings.loss_target:
             position.finished = f"training loss below training.loss_target = {settings.loss_target:g}"
         elif report.epoch - position.best_epoch >= settings.patience:
-            position.finished = f"no better validation loss for {settings.patience} epochs"
+            measure = "validation loss" if self.criterion is None else self.criterion.name
+            position.finished = f"no better {measure} for {settings.patience} epochs"
         elif report.epoch + 1 >= settings.epochs:
             position.finished = f"{settings.epochs} epochs done"
 

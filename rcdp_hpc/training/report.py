@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ class Position:
         Sum and largest of the gradient norms of the epoch so far, the same on all ranks.
     skipped_steps, skipped_weight, skipped_rows : int, float, int
         Steps of the epoch that were skipped, and the weight and number of their rows, over all ranks.
-    best_loss, best_epoch : float, int
-        Lowest validation loss and its epoch; inf and -1 before the first epoch is done.
+    best_fitness, best_epoch : float, int
+        Largest fitness of an epoch (`EpochReport.fitness`) and its epoch; -inf and -1 before the first epoch is done.
     finished : str
         Why the training ended; empty while it runs.
     """
@@ -37,7 +38,7 @@ class Position:
     skipped_steps: int = 0
     skipped_weight: float = 0.0
     skipped_rows: int = 0
-    best_loss: float = float("inf")
+    best_fitness: float = float("-inf")
     best_epoch: int = -1
     finished: str = ""
 
@@ -62,7 +63,8 @@ class EpochReport:
 
     ``class_counts`` has, for each rank, the training rows of each class in its steps. ``gradients`` is the result of
     `GradientNorms.close`; None if gradients are not measured. ``weights_left`` is the share of weights that are not
-    zero, if the training removes some (``[pruning]``).
+    zero, if the training removes some (``[pruning]``). ``validation_fitness`` is the criterion of
+    ``training.criterion``, negative if lower is better; None for the loss.
     """
 
     epoch: int
@@ -80,6 +82,14 @@ class EpochReport:
     gradients: dict[str, Any] | None
     class_counts: list[list[int]]
     weights_left: float | None = None
+    validation_fitness: float | None = None
+
+    @property
+    def fitness(self) -> float:
+        """What is largest in the best epoch; -inf if the criterion is undefined."""
+        if self.validation_fitness is None:
+            return -self.validation_loss
+        return -math.inf if math.isnan(self.validation_fitness) else self.validation_fitness
 
     def entry(self) -> dict[str, Any]:
         """Return the line of ``metrics.jsonl``: without class counts and without values that were not measured."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import TRAINING_SECTIONS, Config, settings_that_matter
+from rcdp_hpc.config.choices.chosen_by import criterion_value, named_criterion
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import RcdpError, StoppedError
@@ -27,6 +28,7 @@ from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, agreed
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import plain_name
 from rcdp_hpc.training.calibration import answer_rule, network_scores, plain_rule, store_answer_rule
 from rcdp_hpc.training.history import History
 from rcdp_hpc.training.loop import Trainer
@@ -196,7 +198,8 @@ class Session:
         entry = epoch.entry()
         self.reports.append(entry)
         if self.trainer.position.best_epoch == epoch.epoch:
-            self.best = {name: entry[name] for name in ("validation_loss", "validation_accuracy")}
+            names = ("validation_loss", "validation_accuracy", "validation_fitness")
+            self.best = {name: entry[name] for name in names if name in entry}
         self.class_counts.add(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
 
         def append() -> None:
@@ -233,6 +236,9 @@ class Session:
         seconds = f"{epoch.cost.seconds:.3g}" if epoch.cost.seconds < 100 else f"{epoch.cost.seconds:.0f}"
         # The line has room for one of: the time left, the share of time that ranks waited for one another.
         more = f", {time_left(rest)}" if rest >= LEAST_TIME_LEFT else ""
+        by = self.trainer.criterion
+        if by is not None:
+            more = f", {plain_name(by.name)} {criterion_value(by.name, epoch.fitness):.4f}{more}"
         if not more and self.comm.size > 1:
             more = f", {100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds:.0f} % wait"
         log.info(
@@ -349,6 +355,7 @@ class Session:
             "epochs": position.epoch,
             "best_epoch": position.best_epoch + 1,
             **self.best,
+            **self._criterion(),
             "ended": position.finished,
             **self._weights_left(),
             **self.notes,
@@ -357,6 +364,11 @@ class Session:
             "wait_seconds": sum_by_rank(self.reports, "wait_seconds"),
             "communicate_seconds": sum_by_rank(self.reports, "communicate_seconds"),
         }
+
+    def _criterion(self) -> dict[str, str]:
+        """Return the criterion that chose the best epoch, unless it is the validation loss."""
+        name = named_criterion(self.config.training.criterion)
+        return {} if name is None else {"criterion": name}
 
     def _weights_left(self) -> dict[str, float]:
         """Return the share of weights that the last epoch had left, if weights are removed."""

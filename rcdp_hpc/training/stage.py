@@ -326,8 +326,9 @@ def _prepare_trainer(
         lambda: build_network(config, shards.sample_shape, reservoir, classes, config.run.seed, parallel),
     )
     trainer = Trainer(
-        config, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel, teacher
-    )
+        config, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel, teacher,
+        shards.classes,
+    )  # fmt: skip
     trainer.show_progress = comm.is_root and config.run.progress
     has_baseline = config.training.baseline and run_on_root(comm, partial(_has_baseline, run))
     if config.training.baseline and config.extractor.trained:

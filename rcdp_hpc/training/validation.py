@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.model.metrics import confusion_matrix
+from rcdp_hpc.training.held_out import HeldOutAnswers
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_forward
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
@@ -48,6 +49,7 @@ def validate(
     rows: CachedStates,
     objective: Objective,
     classes: int,
+    answers: HeldOutAnswers | None = None,
 ) -> ValidationSums:
     """Evaluate a network in evaluation mode.
 
@@ -63,6 +65,8 @@ def validate(
         Loss and weights of the classes.
     classes : int
         Number of classes.
+    answers : HeldOutAnswers, optional
+        The probabilities of the rows are added to it.
     """
     network.eval()
     losses, weights, found = [], [], []
@@ -74,6 +78,8 @@ def validate(
             losses.append(objective.sum(values, labels).double())
             weights.append(objective.weights(labels).sum())
             found.append(values.argmax(1))
+            if answers is not None:
+                answers.add(labels, objective.loss.probabilities(values.double()))
         # Read once, so that a GPU does not wait for the host between blocks.
         loss_sums, weight_sums = map(list, map(accumulate, torch.stack([*losses, *weights]).view(2, -1).tolist()))
         confusion = confusion_matrix(rows.labels.cpu().numpy(), torch.cat(found).cpu().numpy(), classes)

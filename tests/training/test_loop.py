@@ -35,7 +35,7 @@ class Halt(Exception):
         PRUNED,
         GATED,
         EVERYTHING,
-        {"optimizer__kind": "sgd", "schedule__kind": "one_cycle"},
+        {"optimizer__kind": "sgd", "schedule__kind": "one_cycle", "training__criterion": "log_loss"},
         *STEPWISE,
         EXTRACTED,
         {"partition__reshuffle_every": 1, **EXTRACTED},
@@ -144,6 +144,20 @@ def test_a_training_ends_when_validation_has_not_improved_for_patience_epochs():
     losses = [report.validation_loss for report in run(one)]
     assert one.position.finished == "no better validation loss for 3 epochs"
     assert one.position.best_epoch == len(losses) - 4 == int(np.argmin(losses))
+
+
+def test_the_best_epoch_is_that_of_the_criterion():
+    one = trainer(
+        training__epochs=50, training__patience=3, optimizer__learning_rate=0.02, training__criterion="macro_f1"
+    )
+    one.validation = replace(one.validation, labels=(one.validation.labels + 1) % 3)
+    reports = run(one)
+    f1 = [report.validation_macro_f1 for report in reports]
+    assert [report.validation_fitness for report in reports] == pytest.approx(f1, abs=1e-12)
+    assert one.position.best_epoch == len(f1) - 4 == int(np.argmax(f1))
+    assert one.position.best_fitness == max(report.fitness for report in reports)
+    assert one.position.finished == "no better macro_f1 for 3 epochs"
+    assert reports[-1].entry()["validation_fitness"] == reports[-1].validation_fitness
 
 
 def test_a_training_ends_when_the_training_loss_falls_below_its_target():

@@ -63,3 +63,8 @@ def training_criterion_accepted(name: str) -> str:
 def named_criterion(value: str) -> str | None:
     """Return the criterion that a value of one of these keys names; None for the choice by error or loss."""
     return None if value in ("eq5", "squared_error", "loss") else value
+
+
+def criterion_value(name: str, fitness: float) -> float:
+    """Return the value of a criterion from its fitness, which is the negative if lower is better."""
+    return -fitness if name in LOWER_IS_BETTER else fitness

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config.choices.sources import source_choice
+from rcdp_hpc.evaluation.epochs import best_epoch
 from rcdp_hpc.evaluation.report.html import Html, bullets, code, join, paragraph, percent, tag
 from rcdp_hpc.evaluation.report.run_files import RunFiles
 from rcdp_hpc.evaluation.report.text import STAGE_NAMES, class_name, command, counted, listed
@@ -134,7 +135,7 @@ def _overfitting(files: RunFiles) -> Iterator[Any]:
 
 def _best_epoch(files: RunFiles) -> dict[str, Any] | None:
     sound = [epoch for epoch in files.metrics if isinstance(epoch["validation_loss"], int | float)]
-    return min(sound, key=lambda epoch: epoch["validation_loss"], default=None)
+    return best_epoch(sound)
 
 
 def _better_baselines(files: RunFiles) -> Iterator[Any]:

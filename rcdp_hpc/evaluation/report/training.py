@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rcdp_hpc.config.choices.chosen_by import criterion_value
+from rcdp_hpc.evaluation.epochs import best_epoch
 from rcdp_hpc.evaluation.report.charts import Line, line_chart, side_by_side
 from rcdp_hpc.evaluation.report.html import Html, join, number, paragraph, percent, table
 from rcdp_hpc.evaluation.report.run_files import RunFiles
@@ -19,15 +21,25 @@ def training(files: RunFiles) -> Html:
         return paragraph(f"The training has no complete epoch yet (it is {status}).", class_="problem")
     if not files.metrics:
         return _solved(result)
-    best = min(files.metrics, key=lambda epoch: _worth(epoch["validation_loss"]))
+    best = best_epoch(files.metrics) or files.metrics[0]
     text = f"{counted(len(files.metrics), 'epoch')}; the best model is that of epoch {best['epoch'] + 1}: validation "
     text += f"accuracy {percent(best['validation_accuracy'], 2)}, validation loss {number(best['validation_loss'])}."
+    text += _criterion(files, best)
     text += f" The training ended: {result['ended']}." if result.get("ended") else f" The training is {status}."
     return join(
         paragraph(text),
         side_by_side(_loss(files.metrics, best), _accuracy(files.metrics, best)),
         _last(files.metrics, best),
     )
+
+
+def _criterion(files: RunFiles, best: Record) -> str:
+    """Return what chose the best epoch, if it is not the validation loss."""
+    if "validation_fitness" not in best or files.config is None:
+        return ""
+    name = files.config.training.criterion
+    value = number(criterion_value(name, best["validation_fitness"]))
+    return f" The epoch was chosen by {name}, {value} on the validation rows."
 
 
 def _worth(loss: Any) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.config.choices.chosen_by import named_criterion
+from rcdp_hpc.config.choices.chosen_by import criterion_value, named_criterion
 from rcdp_hpc.model.criteria import Criterion, criterion
 from rcdp_hpc.runtime.text import plain_name
 
@@ -65,7 +65,7 @@ def penalty_worth(
 
 def report_criterion(by: Criterion, fitness: float, penalty: float, rows: str, level: int) -> None:
     """Log the criterion of the chosen penalty on the rows that chose it."""
-    value = fitness if by.higher_is_better else -fitness
+    value = criterion_value(by.name, fitness)
     log.log(
         level, "ridge: penalty %g by readout.ridge_criterion, %s %.4f on %s", penalty, plain_name(by.name), value, rows
     )
