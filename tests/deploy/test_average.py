@@ -126,6 +126,7 @@ def test_models_that_do_not_belong_together_are_refused(sites, files, tmp_path):
     [
         ("readout", {"kind": "elm"}, "extreme learning machine"),
         ("parallel", {"replicas": "ensemble"}, "is an ensemble"),
+        ("readout", {"members": 3}, "is an ensemble of 3 solved readouts"),
     ],
 )
 def test_models_whose_weights_do_not_correspond_are_refused(files, tmp_path, section, changes, message):

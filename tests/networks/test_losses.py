@@ -9,6 +9,7 @@ from torch.nn import functional
 from rcdp_hpc.config import LossSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.class_weights import class_weights, report_settings_without_effect
+from rcdp_hpc.networks.by_device import ByDevice
 from rcdp_hpc.networks.losses import loss_of
 from rcdp_hpc.networks.losses.focal import Focal
 from rcdp_hpc.networks.losses.rms import RootSquaredError
@@ -141,3 +142,12 @@ def test_weights_of_even_rows_are_reported(caplog, counts, words):
     report_settings_without_effect(config, np.array(counts))
     assert words in caplog.text
     assert bool(caplog.text) == bool(words)
+
+
+def test_values_are_replaced_where_recorded_steps_read_them():
+    tensors = ByDevice(torch.zeros(3))
+    (before,) = tensors.on(torch.device("cpu"))
+    tensors.assign(torch.ones(3))
+    (after,) = tensors.on(torch.device("cpu"))
+    assert before.data_ptr() == after.data_ptr()
+    assert torch.equal(before, torch.ones(3))

@@ -119,9 +119,7 @@ class _Drawn:
         return Difference(float(value), (float(max(low, -widest)), float(min(high, widest))))
 
 
-def drawn_pairs(
-    labels: Labels, first: Labels, other: Labels, classes: int, seed: int, resamples: int | None
-) -> _Drawn:
+def drawn_pairs(labels: Labels, first: Labels, other: Labels, classes: int, seed: int, resamples: int | None) -> _Drawn:
     """Return the counts of both classifiers in resamples of the samples of each class."""
     pairs = first.astype(np.int64) * classes + other
     kinds = {label: _smoothed(pairs[labels == label], label, classes) for label in np.unique(labels).tolist()}

@@ -247,6 +247,11 @@ def test_kept_sums_are_used_instead_of_training_rows(with_sums, tmp_path, caplog
     [
         ({"readout.kind": "elm"}, "features", "readout.kind = 'elm': only the features of a ridge readout"),
         ({}, "units", "unit = 'units': a ridge readout has no hidden units; choose 'features' or 'nodes'"),
+        (
+            {"readout.members": 3, "readout.member_rows": "under_sampled", "data.balance": "none"},
+            "features",
+            "readout.members = 3: features are removed from a single ridge readout",
+        ),
         ({"reservoir.kind": "none"}, "nodes", "unit = 'nodes' with reservoir.kind = 'none'"),
         ({"reservoir.layers": 2}, "nodes", "unit = 'nodes' with reservoir.layers = 2: only a single reservoir"),
         ({"reservoir.leak_low": 0.1}, "nodes", "unit = 'nodes' with reservoir.leak_low = 0.1"),
