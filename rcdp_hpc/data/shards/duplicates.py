@@ -103,19 +103,22 @@ def _local_digests(
     start, stop = slab_bounds(shards.rows(split), comm.rank, comm.size)
     names = ("y", *(("length",) if shards.layout.has_lengths else ()))
     columns = shards.columns(split, start, stop, names)
-    rows, digests = [np.empty(0, np.int64)], []
+    kind = f"S{DIGEST_BYTES}"
+    rows, digests = [np.empty(0, np.int64)], [np.empty(0, kind)]
     for block_rows, x in original_blocks(shards, split, start, stop):
         advance(0)
         rows.append(block_rows)
         flat = np.ascontiguousarray(x).reshape(len(x), -1)
         # A series that ends with zeros and a shorter one that is padded with them are not equal.
         steps = columns["length"][block_rows - start].tolist() if "length" in columns else [0] * len(x)
-        digests += [
-            hashlib.blake2b(sample.tobytes() + step.to_bytes(8, "little"), digest_size=DIGEST_BYTES).digest()
-            for sample, step in zip(flat, steps, strict=True)
-        ]
+        block = [_digest(sample, length) for sample, length in zip(flat, steps, strict=True)]
+        digests.append(np.array(block, kind))
     numbers = np.concatenate(rows)
-    return numbers, columns["y"][numbers - start], np.array(digests, f"S{DIGEST_BYTES}")
+    return numbers, columns["y"][numbers - start], np.concatenate(digests)
+
+
+def _digest(sample: NDArray[np.generic], length: int) -> bytes:
+    return hashlib.blake2b(sample.tobytes() + length.to_bytes(8, "little"), digest_size=DIGEST_BYTES).digest()
 
 
 def _with_class(digests: Digests) -> NDArray[np.bytes_]:
