@@ -10,7 +10,7 @@ the pair of their folds. It therefore counts in fewer training parts than an ori
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.reservoir.device_sums import DeviceSums, is_class, make_sums
-from rcdp_hpc.reservoir.gram import SUMS, GramSums, padded, reduce_sums
+from rcdp_hpc.reservoir.gram import SUMS, GramSums, padded, reduce_sums, upper_blocks
 from rcdp_hpc.runtime.comm.base import Communicator
 
 # In place of the fold of a row that no fold holds out.
@@ -258,10 +258,11 @@ class FoldSums:
         if class_weights is not None and not self.by_class:
             raise ValueError("class weights need sums by class")
         total = self._empty()
-        for part in sorted(parts):
-            if synthetic or not part.synthetic:
-                weighted = class_weights is not None and not part.synthetic
-                add_sums(total, self._parts[part], float(class_weights[part.label]) if weighted else 1.0)  # type: ignore[index]
+        chosen = [part for part in sorted(parts) if synthetic or not part.synthetic]
+        weights = [
+            1.0 if class_weights is None or part.synthetic else float(class_weights[part.label]) for part in chosen
+        ]
+        add_all_sums(total, [self._parts[part] for part in chosen], weights)
         return total
 
     @property
@@ -319,19 +320,38 @@ def sums_bytes_of(features: int, classes: int) -> int:
 
 
 def add_sums(total: GramSums | DeviceSums, other: GramSums | DeviceSums, weight: float = 1.0) -> None:
-    """Add the sums of other rows, each row times a weight.
+    """Add the sums of other rows, each row times a weight; parameters as of `add_all_sums`."""
+    add_all_sums(total, [other], [weight])
+
+
+def add_all_sums(
+    total: GramSums | DeviceSums, others: Sequence[GramSums | DeviceSums], weights: Sequence[float]
+) -> None:
+    """Add the sums of other rows, in order, each row times the weight of its sums.
 
     Parameters
     ----------
-    total, other : GramSums or DeviceSums
-        Of the same kind and shape; `other` stays unchanged.
-    weight : float
+    total : GramSums or DeviceSums
+    others : sequence of GramSums or DeviceSums
+        Of the kind and shape of `total`; they stay unchanged.
+    weights : sequence of float
     """
-    total.flush()
-    other.flush()
-    total.rows += other.rows
-    for into, added in zip(_tensors(total), _tensors(other), strict=True):
-        into.add_(added, alpha=weight)
+    for sums in (total, *others):
+        sums.flush()
+    total.rows += sum(sums.rows for sums in others)
+    for into, *added in zip(_tensors(total), *map(_tensors, others), strict=True):
+        for block in _blocks(into):
+            for tensor, weight in zip(added, weights, strict=True):
+                into[block].add_(tensor[block], alpha=weight)
+
+
+def _blocks(tensor: torch.Tensor) -> Iterator[Any]:
+    """Yield indices of blocks of a tensor: of X'X down to the diagonal, so that a block stays in a core's cache."""
+    if tensor.ndim < 2 or tensor.shape[0] != tensor.shape[1] or tensor.device.type != "cpu":
+        yield ...
+        return
+    for rows, columns in upper_blocks(len(tensor)):
+        yield columns, rows
 
 
 def _tensors(sums: GramSums | DeviceSums) -> list[torch.Tensor]:

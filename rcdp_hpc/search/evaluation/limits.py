@@ -135,7 +135,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     else:
         fit = 3 * 8 * width * (width + classes)
         if uses_one_pass(config):
-            fit += pass_bytes(width, classes, config.search.folds) + 2 * 4 * rows * width
+            fit += pass_bytes(rows, width, classes, config.search.folds) + 2 * 4 * rows * width
         elif config.search.folds > 1:
             fit += 2 * 4 * rows * width  # states of the original rows, and of one fold
         else:

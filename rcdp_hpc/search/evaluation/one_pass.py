@@ -39,6 +39,8 @@ Sums = GramSums | DeviceSums
 ROWS_AT_ONCE = 8192
 # Largest sums per fold and pair of folds. Larger ones are summed again for each fold, so as not to hold all of them.
 MOST_BYTES = 2**30
+# Fewer rows are summed for each fold in less time than the sums of all pairs of folds are added up.
+FEWEST_ROWS = 5000
 
 
 def left_out_fold_scores(config: Config, states: torch.Tensor, data: FitnessData) -> NDArray[np.float64]:
@@ -182,7 +184,7 @@ def training_parts(config: Config, states: torch.Tensor, data: FitnessData) -> l
     """Return the sums of the training part of every fold; `states`: of all training rows, shape (rows, features)."""
     folds, weights = config.search.folds, pass_weights(config, data)
     pairs = parents(data)
-    if not kept_per_fold(states.shape[1], data.classes, folds):
+    if not kept_per_fold(len(states), states.shape[1], data.classes, folds):
         return [_sums_without(fold, states, pairs, weights, data) for fold in range(folds)]
     sums = FoldSums(states.shape[1], data.classes, folds, device=sums_device(states.device))
     # A synthetic row between two rows of one fold counts as an original row of that fold.
@@ -196,14 +198,14 @@ def training_parts(config: Config, states: torch.Tensor, data: FitnessData) -> l
     return [sums.training(fold) for fold in range(folds)]
 
 
-def kept_per_fold(features: int, classes: int, folds: int) -> bool:
+def kept_per_fold(rows: int, features: int, classes: int, folds: int) -> bool:
     """Return whether sums are kept per fold and pair of folds. It depends on sizes only, as the last digits do."""
-    return fold_sums_bytes(features, classes, folds) <= MOST_BYTES
+    return rows >= FEWEST_ROWS and fold_sums_bytes(features, classes, folds) <= MOST_BYTES
 
 
-def pass_bytes(features: int, classes: int, folds: int) -> int:
-    """Return the most bytes of the sums of all folds."""
-    kept = fold_sums_bytes(features, classes, folds) if kept_per_fold(features, classes, folds) else 0
+def pass_bytes(rows: int, features: int, classes: int, folds: int) -> int:
+    """Return the most bytes of the sums of all folds, for at most this many rows."""
+    kept = fold_sums_bytes(features, classes, folds) if kept_per_fold(rows, features, classes, folds) else 0
     return kept + folds * sums_bytes_of(features, classes)
 
 

@@ -33,8 +33,7 @@ def test_each_fold_is_fitted_to_the_rows_that_derive_from_no_held_out_row(kept, 
     config.readout.ridge_selection = "validation"
     config.loss.class_weights = "balanced" if balanced else "none"
     data = one_pass_data(config)
-    if not kept:
-        monkeypatch.setattr(one_pass, "MOST_BYTES", 0)
+    monkeypatch.setattr(one_pass, "FEWEST_ROWS", 0 if kept else 1000)
     states, labels, ends = states_of(config, data.x_train), data.y_train, data.parent_folds
     real = np.flatnonzero(~data.synthetic)
     of_class = len(labels) / (4 * np.bincount(labels)) if balanced else np.ones(4)
