@@ -125,9 +125,12 @@ class Comparing:
         other_whole, other_by_fold = self._counts(other), self._by_fold(other)
         found = {}
         for name, measure in self.measures.items():
-            over_rows = row_interval(*draws, measure)
-            over_folds = fold_interval((measure(other_by_fold) - measure(by_fold)).tolist())
             value = float(measure(other_whole) - measure(whole))
+            # The draws are from smoothed shares, whose difference is another one.
+            moved = value - float(measure(draws.centre[1]) - measure(draws.centre[0]))
+            low, high = row_interval(*draws.drawn, measure)
+            over_rows = (low + moved, high + moved)
+            over_folds = fold_interval((measure(other_by_fold) - measure(by_fold)).tolist())
             found[name] = Difference(
                 value, over_rows, over_folds, corrected(value, over_rows, int(self.folds.max()) + 1)
             )
