@@ -22,6 +22,7 @@ from rcdp_hpc.data.sources.group_names import GroupNames
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.data.units import matched_part
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.text import plain_name
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def report_split(source: Source, data: DataSection, indices: Mapping[Split, NDAr
         log.warning(
             "groups do not divide into the shares of samples that the settings ask for: %s. The largest group, %s, has "
             "%.1f %% of the samples",
-            *(", ".join(far), groups.names[int(sizes.argmax())], 100 * sizes.max() / total),
+            *(", ".join(far), plain_name(groups.names[int(sizes.argmax())]), 100 * sizes.max() / total),
         )
 
 
@@ -190,7 +191,7 @@ def report_shared(source: Source, data: DataSection, train: NDArray[np.int64], t
             "not of new groups, and their scores are likely too good: %s. Leave out the separate test set to split by "
             "groups, or remove these samples",
             *(len(shared), len(np.unique(codes)), origin_of(data), np.isin(codes, shared).sum(), len(codes)),
-            named([groups.names[code] for code in shared.tolist()]),
+            named([plain_name(groups.names[code]) for code in shared.tolist()]),
         )
 
 
