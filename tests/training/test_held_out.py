@@ -12,6 +12,7 @@ from rcdp_hpc.model.criteria import criterion
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.criterion_checks import refuse_undefined
 from rcdp_hpc.training.held_out import HeldOutAnswers
+from rcdp_hpc.training.held_out_scores import gathered_rows
 
 NAMES = ("a", "b", "c")
 
@@ -45,3 +46,17 @@ def test_a_class_without_rows_is_named(caplog):
     assert caplog.messages == [
         "search.fitness: there are no rows of b among the rows; macro_f1 says nothing about them"
     ]
+
+
+def test_thinned_rows_have_all_classes_and_are_the_same_on_any_number_of_ranks():
+    rows = np.stack([np.arange(1200) % 3, np.arange(1200)], axis=1).astype(np.float64)  # every third is of one class
+
+    def thinned(comm):
+        start, stop = (1200 * rank // comm.size for rank in (comm.rank, comm.rank + 1))
+        return gathered_rows(comm, rows[start:stop], 400)
+
+    alone = thinned(SingleProcess())
+    assert 390 <= len(alone) <= 400
+    assert np.bincount(alone[:, 0].astype(int)).min() > 100
+    np.testing.assert_array_equal(Ranks(3).run(thinned)[0], alone)
+    assert len(gathered_rows(SingleProcess(), rows)) == 1200

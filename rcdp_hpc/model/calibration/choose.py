@@ -34,6 +34,8 @@ FOLDS = 5
 MOST_ROWS = 200_000
 # Of each class a fit reads at most this number of rows, for a number of rows times classes, and no fewer than these.
 MOST_NUMBERS, CLASS_ROWS = 1_000_000, 200
+# Of many classes these are fewer, because a fit would take hours: at most this number of rows times classes.
+LARGEST_FIT, FEWEST_CLASS_ROWS = 20_000_000, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,8 @@ def _is_better(found: Floats, before: Floats, rows: HeldOutScores) -> bool:
 def thinned(rows: HeldOutScores) -> HeldOutScores:
     """Return at most some rows of each class, at equal distances, with weights that keep the shares of the classes."""
     counts = rows.class_rows
-    most = max(CLASS_ROWS, MOST_NUMBERS // len(counts) ** 2)
+    each = min(CLASS_ROWS, max(FEWEST_CLASS_ROWS, LARGEST_FIT // len(counts) ** 2))
+    most = max(each, MOST_NUMBERS // len(counts) ** 2)
     if counts.max() <= most:
         return rows
     chosen = np.zeros(len(rows.labels), bool)

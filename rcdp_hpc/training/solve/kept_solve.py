@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -74,8 +73,8 @@ def solve_keeping_sums(
         return fit_sums(kept[0], config)
 
     fit = run_on_root(comm, solved)
-    scored = _validation_scores(comm, [unit for unit in units if unit.role == "validation"], blocks, fit, sizes[1])
-    accuracy = comm.broadcast(None if scored is None else float(np.mean(scored.scores.argmax(1) == scored.labels)))
+    held = [unit for unit in units if unit.role == "validation"]
+    scored, accuracy = _validation_scores(comm, held, blocks, fit, sizes[1])
     held_out = None if scored is None else scored.smoothed(config.loss.label_smoothing)
     listed = ", ".join(f"{penalty:g}: {fit.errors[penalty]:.4g}" for penalty in sorted(fit.errors))
     log.info("ridge: squared error on validation after scaling, by penalty, from sums: %s", listed)
@@ -177,9 +176,11 @@ def _units(config: Config, shards: ShardReader, width: int) -> list[UnitRows]:
 
 def _validation_scores(
     comm: Communicator, units: list[UnitRows], blocks: StateBlocks, fit: SumsFit, classes: int
-) -> HeldOutScores | None:
-    """Return the scores of the validation rows by the readout of the training rows, on rank 0. Collective."""
+) -> tuple[HeldOutScores | None, float]:
+    """Return scores of validation rows by the readout of the training rows, on rank 0, and its accuracy. Collective."""
     groups = groups_of_rank(units, comm.rank, comm.size)
     partitions = (blocks(group.role, group.start, group.stop) for group in groups)
-    # All rows, since the accuracy is theirs.
-    return solved_scores(comm, partitions, fit.trained.predict, classes, most=sys.maxsize)
+    correct = np.zeros(2)
+    scored = solved_scores(comm, partitions, fit.trained.predict, classes, correct)
+    right, rows = comm.allreduce(correct).tolist()
+    return scored, float(right / rows)

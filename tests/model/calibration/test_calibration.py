@@ -73,6 +73,15 @@ def test_weights_give_left_out_rows_their_natural_shares():
     assert natural_weights(labels, np.array([100, 200, 100])) is None
 
 
+def test_many_classes_are_thinned_to_what_a_fit_can_read(monkeypatch):
+    monkeypatch.setattr(choose, "MOST_NUMBERS", 0)
+    monkeypatch.setattr(choose, "LARGEST_FIT", 8 * 3**2)
+    held_out = rows(500, 1)
+    thinned = choose.thinned(held_out)
+    assert thinned.class_rows.tolist() == [8, 8, 8]
+    np.testing.assert_allclose(thinned.shares, held_out.shares)
+
+
 def test_few_rows_leave_the_probabilities_or_are_refused_with_their_number():
     few = rows(49, 1)
     assert calibrate("auto", few, CLASSES) is None
