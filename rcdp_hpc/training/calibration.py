@@ -96,6 +96,17 @@ def plain_rule(config: Config, shards: ShardReader) -> AnswerRule:
     return rule.with_settings(config.prediction, list(shards.classes))
 
 
+def _calibrated_shares(config: Config, shards: ShardReader, method: str) -> NDArray[np.float64]:
+    """Return the shares of the classes that calibrated probabilities stand for: those of the source.
+
+    Temperature scaling has no offsets of classes: it leaves the shares that the model was trained with.
+    """
+    if method == "temperature":
+        return _learned_shares(config, shards.class_counts("train"))
+    counts = natural_counts(shards)
+    return np.asarray(counts / counts.sum(), np.float64)
+
+
 def _learned_shares(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the shares of the classes that the probabilities of a model stand for, from its training rows."""
     if config.readout.member_rows == "under_sampled":
@@ -141,8 +152,8 @@ def _rule(config: Config, shards: ShardReader, held_out: HeldOutScores | None) -
         rule = plain_rule(config, shards)
     else:
         log.info("probabilities are calibrated by %s", calibration.describe())
-        counts = natural_counts(shards)
-        rule = AnswerRule(calibration, counts / counts.sum()).with_settings(config.prediction, classes)
+        rule = AnswerRule(calibration, _calibrated_shares(config, shards, calibration.method))
+        rule = rule.with_settings(config.prediction, classes)
     if rule.decides:
         log.info("predictions are %s", rule.describe())
     return rule
