@@ -65,8 +65,8 @@ class PredictionSection(Section):
     def _matrix(cls, rows: list[list[float]]) -> list[list[float]]:
         if any(len(row) not in (1, len(rows)) for row in rows):
             raise ValueError(f"every row must have one cost, or as many as there are rows ({len(rows)})")
-        if any(cost < 0 for row in rows for cost in row):
-            raise ValueError("every cost must be at least 0")
+        if not all(0 <= cost < math.inf for row in rows for cost in row):
+            raise ValueError("every cost must be a finite number of at least 0")
         return rows
 
     @property

@@ -93,6 +93,8 @@ def test_a_prior_of_a_class_without_rows_is_refused():
         ("thresholds=0,0.5", "above 0"),
         ("costs=[[0, 1], [1, 0, 3]]", "every row must have one cost, or as many as there are rows"),
         ("costs=[[0, -1], [1, 0]]", "at least 0"),
+        ("costs=[[0, nan], [1, 0]]", "a finite number"),
+        ("costs=[[0, 1], [inf, 0]]", "a finite number"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(setting, message):
