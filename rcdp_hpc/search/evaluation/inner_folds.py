@@ -7,7 +7,7 @@ the real rows are used, and the training part of each fold is balanced separatel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,11 +53,13 @@ def reason_for_separate_folds(config: Config) -> str:
     return ""
 
 
-def parent_folds(rows: Rows, classes: Sequence[str], config: Config) -> NDArray[np.int64]:
+def parent_folds(
+    rows: Rows, classes: Sequence[str], config: Config, whole: Mapping[str, NDArray[Any]] | None = None
+) -> NDArray[np.int64]:
     """Return the folds of the two original rows that each training row derives from, shape (rows, 2), int64.
 
     Both are the fold of an original row itself. `NO_FOLD` stands for an original row that is not among these rows, and
-    so is never held out.
+    so is never held out; if rows have groups, for one whose group is not among them.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def parent_folds(rows: Rows, classes: Sequence[str], config: Config) -> NDArray[
     classes : sequence of str
     config : Config
         ``search.folds`` and ``run.seed`` are read.
+    whole : mapping, optional
+        ``source_index``, ``synthetic`` and ``group`` of the whole training part, if these rows are only its first ones.
 
     Raises
     ------
@@ -76,12 +80,21 @@ def parent_folds(rows: Rows, classes: Sequence[str], config: Config) -> NDArray[
     labels = np.asarray(rows.y, dtype=np.int64)[real]
     groups = None if rows.group is None else np.asarray(rows.group, dtype=np.int64)[real]
     numbers = fold_numbers(labels, classes, config.search.folds, config.run.seed, "search.folds", groups)
-    samples = np.asarray(rows.source_index)[real]
-    order = np.argsort(samples)
     neighbours = np.where(rows.synthetic, rows.neighbour_index, rows.source_index)
     ends = np.stack([rows.source_index, neighbours], axis=1)
-    places = np.searchsorted(samples, ends, sorter=order).clip(max=len(samples) - 1)
-    return np.where(samples[order][places] == ends, numbers[order][places], NO_FOLD)
+    found = _looked_up(ends, np.asarray(rows.source_index)[real], numbers)
+    if groups is None or whole is None:
+        return found
+    original = ~np.asarray(whole["synthetic"], dtype=bool)
+    group_of_end = _looked_up(ends, whole["source_index"][original], np.asarray(whole["group"], np.int64)[original])
+    return np.where(found == NO_FOLD, _looked_up(group_of_end, groups, numbers), found)
+
+
+def _looked_up(keys: NDArray[Any], known: NDArray[Any], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the value of each key, of the keys that are known; `NO_FOLD` of others."""
+    order = np.argsort(known, kind="stable")
+    places = np.searchsorted(known, keys, sorter=order).clip(max=len(known) - 1)
+    return np.where(known[order][places] == keys, values[order][places], NO_FOLD)
 
 
 def balanced_folds(

@@ -101,7 +101,9 @@ def check_fitness_rows(config: Config, data: FitnessData) -> None:
     if by is None:
         return
     search = config.search
-    if data.folds:
+    if data.parent_folds is not None:
+        labels, rows = data.originals.y, "the held-out rows of all folds"
+    elif data.folds:
         labels, rows = np.concatenate([fold.y_val for fold in data.folds]), "the held-out rows of all folds"
     elif search.evaluation == "ridge" and config.readout.ridge_selection != "validation":
         labels, rows = data.first(least_share(search)).left_out_rows.y, "the rows that evaluate candidates"

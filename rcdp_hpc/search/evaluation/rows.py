@@ -213,7 +213,10 @@ def fitness_rows(
         if config.search.folds == 1:
             return arrays
         if not balanced_apart:
-            return arrays | {"parent_folds": parent_folds(train, shards.classes, config)}
+            whole = None
+            if train.group is not None and len(real) < shards.rows("train"):
+                whole = shards.columns("train", 0, shards.rows("train"), ("source_index", "synthetic", "group"))
+            return arrays | {"parent_folds": parent_folds(train, shards.classes, config, whole)}
         lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
         storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
         x, y = train.x[real], arrays["y_train"][real]

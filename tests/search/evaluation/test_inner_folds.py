@@ -22,7 +22,7 @@ from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.inner_folds import balanced_folds, uses_one_pass
+from rcdp_hpc.search.evaluation.inner_folds import balanced_folds, parent_folds, uses_one_pass
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.search.evaluation.measured import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
@@ -216,6 +216,20 @@ def test_the_rows_of_a_group_are_in_one_fold(folds):
     else:
         assert all(len(set(data.original_folds[groups[:32] == group])) == 1 for group in range(9))
         assert set(data.original_folds) == {0, 1, 2}
+
+
+def test_a_row_that_is_not_read_has_the_fold_of_its_group():
+    groups = np.array([0, 0, 1, 1, 2, 2, 0, 0, 3])
+    source, neighbour = np.array([0, 1, 2, 3, 4, 5, 2, 7, 4]), np.array([0, 1, 2, 3, 4, 5, 6, 0, 8])
+    synthetic = np.arange(9) >= 6
+    rows = SimpleNamespace(y=np.arange(9) % 2, synthetic=synthetic, source_index=source, neighbour_index=neighbour)
+    rows.group = groups[source]
+    whole = {"source_index": np.arange(9), "synthetic": np.zeros(9, bool), "group": groups}
+    found = parent_folds(rows, ("a", "b"), small_config(folds=3), whole)
+    first, second, third = found[[0, 2, 4], 0].tolist()
+    assert sorted({first, second, third}) == [0, 1, 2]
+    # The rows 6 and 7 are of the first group and the row 8 is of a group that no row that is read has.
+    assert found[6:].tolist() == [[second, first], [first, first], [third, NO_FOLD]]
 
 
 @pytest.mark.parametrize(
