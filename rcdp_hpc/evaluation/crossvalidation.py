@@ -75,7 +75,9 @@ def _result(fold: int, summary: dict[str, Any]) -> dict[str, Any]:
     optional = {name: test[name] for name in ("uncalibrated", "trees") if name in test}
     return {
         "fold": fold,
-        **{name: test[name] for name in ("samples", "correct", "absent", "undefined")},
+        **{name: test[name] for name in ("samples", "correct", "absent")},
+        # Tests of earlier versions lack it.
+        "undefined": test.get("undefined", {}),
         **{name: test[name] for name in CRITERIA.names if name in test},
         **optional,
         **({"complexity": summary["complexity"]} if "complexity" in summary else {}),

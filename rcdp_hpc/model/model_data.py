@@ -156,4 +156,13 @@ def _require(condition: bool, expected: str) -> None:
 
 
 def _section(reading: Any) -> DataSection | None:
-    return None if reading is None else DataSection(**reading)
+    return None if reading is None else DataSection(**_with_present_names(reading))
+
+
+def _with_present_names(reading: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file of any version, of which earlier ones had other names for two of them."""
+    if "sequence_column" not in reading and "group_column" in reading:
+        # It named the sequence of a row, and there were no groups.
+        reading = {**reading, "sequence_column": reading["group_column"], "group_column": ""}
+    # The values that fill are in the file, whatever they were computed by.
+    return {**reading, "missing": "mean"} if reading.get("missing") == "fill" else reading

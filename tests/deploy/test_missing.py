@@ -11,7 +11,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.deploy.in_memory import new_samples, predict_in_memory
 from rcdp_hpc.deploy.predict import predict_new
-from rcdp_hpc.model.model_data import _standardization
+from rcdp_hpc.model.model_data import _section, _standardization
 from rcdp_hpc.runtime.comm.single import SingleProcess
 
 READING = DataSection(source="npz", missing="median")
@@ -52,3 +52,9 @@ def test_a_damaged_mask_is_refused(model, mask):
     content = model.data.standardization.to_json() | {"mask": mask}
     with pytest.raises(ValueError, match="ascending"):
         _standardization(content, (6,), False)
+
+
+def test_settings_of_earlier_files_have_their_present_names():
+    earlier = _section({"source": "csv", "missing": "fill", "group_column": "id"})
+    assert (earlier.missing, earlier.sequence_column, earlier.group_column) == ("mean", "id", "")
+    assert _section({"source": "csv", "missing": "median", "sequence_column": "id"}).missing == "median"
