@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm.collective import agreed
 from rcdp_hpc.training.solve.ridge_fit import Blocks, GatheredRows, RowSource
 
 # The last entry of a seed, so that no other random numbers are these.
@@ -28,7 +30,19 @@ def rows_by_class(counts: NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
     counts : numpy.ndarray of int, shape (classes,)
     ratio : float
         ``readout.member_ratio``: rows of the smallest class over those of the largest one.
+
+    Raises
+    ------
+    InputError
+        If a class has no row.
     """
+    if not counts.all():
+        raise agreed(
+            InputError(
+                "readout.member_rows = 'under_sampled' needs training rows of every class, and class number "
+                f"{int(np.argmin(counts))} has none: set it to 'all', or add samples of this class."
+            )
+        )
     # A ratio such as 1 / 3 must not lose a row to rounding.
     return np.minimum(counts, int(counts[counts > 0].min() / ratio + 1e-9))
 

@@ -11,6 +11,7 @@ import torch
 from search.ranks import Ranks
 from training.solve.test_ridge_fit import CLASSES, JUDGED, ROWS, WIDTH, Rows, config_of
 
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.disagreement import mutual_information
 from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.readouts.solved_ensemble import SolvedEnsemble
@@ -58,6 +59,11 @@ def test_a_member_has_the_stated_ratio_of_the_classes(ratio, expected):
     assert rows_by_class(np.array([40, 7, 5]), ratio).tolist() == expected
     # A class without training rows, as in a fold of a cross-validation.
     assert rows_by_class(np.array([40, 7, 5, 0]), ratio).tolist() == [*expected, 0]
+
+
+def test_a_class_without_rows_cannot_be_drawn():
+    with pytest.raises(InputError, match="class number 1 has none"):
+        rows_by_class(np.array([3, 0]), 1.0)
 
 
 def test_rows_are_drawn_without_replacement_and_differ_between_members():
