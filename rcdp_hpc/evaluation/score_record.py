@@ -58,6 +58,9 @@ def score_lines(test: Mapping[str, Any]) -> list[str]:
             interval = test["intervals"].get(name)
             shown = "" if interval is None else f"  {interval[0]:.3f} to {interval[1]:.3f}"
             lines.append(f"  {pad(TITLES[name], width)}  {test[name]:6.3f}{shown}")
+    raw = [f"{TITLES[name]} {value:.3f}" for name, value in test.get("uncalibrated", {}).items()]
+    if raw:
+        lines.append(f"  before calibration: {', '.join(raw)}")
     return [*lines, *reason_lines(test)]
 
 

@@ -100,6 +100,8 @@ def test_the_table_names_what_has_no_value():
         "  undefined: Matthews' correlation, Cohen's kappa, macro PR-AUC, macro ROC-AUC: all samples are of class a",
         r"  undefined: calibration error: \x1b[2J",
     ]
+    calibrated = score_lines({**one, "uncalibrated": {"log_loss": 0.9, "ece": 0.25}})
+    assert "  before calibration: log loss 0.900, calibration error 0.250" in calibrated
     assert one["mcc"] is None
     assert math.isfinite(one["brier"])
     assert not any(line.strip().startswith("Cohen") for line in lines)
