@@ -11,6 +11,8 @@ from rcdp_hpc.runtime.threads import limit_threads
 
 # Tried in this order: the first one that the rows of the other folds allow.
 METHODS = ("vector", "temperature")
+# Rows that a calibration is fitted to.
+MOST_ROWS = 10_000
 
 
 def calibrated_probabilities(
@@ -30,12 +32,22 @@ def calibrated_probabilities(
     with limit_threads(1):
         for fold in range(int(folds.max()) + 1):
             here = folds == fold
-            others = rows.part(~here)
+            others = rows.part(_spread(~here))
             method = next((name for name in METHODS if not refusal(name, others.class_rows, classes)), "none")
             if method != "none":
                 probabilities[here] = FITS[method](others).probabilities(scores[here])
             methods.append(method)
     return probabilities, methods
+
+
+def _spread(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return at most `MOST_ROWS` of the rows, at equal distances: a calibration has few parameters."""
+    places = np.flatnonzero(rows)
+    if len(places) <= MOST_ROWS:
+        return rows
+    chosen = np.zeros(len(rows), bool)
+    chosen[places[np.linspace(0, len(places) - 1, MOST_ROWS).astype(np.int64)]] = True
+    return chosen
 
 
 def ece(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
