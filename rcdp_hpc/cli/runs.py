@@ -157,7 +157,9 @@ def _prepared(result: dict[str, Any]) -> str:
 
 
 def _searched(result: dict[str, Any]) -> str:
-    text = f"best fitness {result['fitness']:.5g} of {result['evaluations']} candidates"
+    meaning = result.get("meaning", "")
+    named = f" ({plain_name(meaning)})" if meaning and not meaning.startswith("1/E") else ""
+    text = f"best fitness {result['fitness']:.5g}{named} of {result['evaluations']} candidates"
     accuracy = result.get("accuracy")
     return text if accuracy is None else f"{text}, validation accuracy {100 * accuracy:.2f} %"
 

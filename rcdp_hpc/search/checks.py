@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection, check_candidates
 from rcdp_hpc.config.choices.activations import is_positive
-from rcdp_hpc.config.choices.chosen_by import named_criterion
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.model.criteria import criterion
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.connection import check_feature_scaling
 from rcdp_hpc.reservoir.kept_steps import input_features
@@ -16,6 +14,7 @@ from rcdp_hpc.search.effective import evaluated_config, reads_extractor, with_ef
 from rcdp_hpc.search.optimizers.contract import check_optimizer
 from rcdp_hpc.search.space import STATE_SET, Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
+from rcdp_hpc.training.criterion_checks import check_class
 
 # The space of a selection: all state sets, since the kind of data is not known yet.
 SELECTION_SPACE = SpaceSection(state_set=RangeSection(choices=list(STATE_SETS)))
@@ -160,9 +159,8 @@ def _check_shape(config: Config, sample_shape: Sequence[int], shortest: int | No
 
 def check_fitness(config: Config, classes: Sequence[str]) -> None:
     """Raise an `InputError` if ``search.fitness`` is the recall of a class that does not exist."""
-    name = named_criterion(config.search.fitness)
-    if name is not None and config.search.evaluation != "function":
-        criterion(name, classes)
+    if config.search.evaluation != "function":
+        check_class("search.fitness", config.search.fitness, classes)
 
 
 def check_rows(config: Config, classes: Sequence[str], counts: Sequence[int]) -> None:

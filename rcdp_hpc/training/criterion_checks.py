@@ -45,9 +45,19 @@ def check_criteria(config: Config, classes: Sequence[str]) -> None:
     classes : sequence of str
         Class names.
     """
-    for name in map(named_criterion, (config.readout.ridge_criterion, config.training.criterion)):
-        if name is not None:
-            criterion(name, classes)
+    check_class("readout.ridge_criterion", config.readout.ridge_criterion, classes)
+    check_class("training.criterion", config.training.criterion, classes)
+
+
+def check_class(key: str, value: str, classes: Sequence[str]) -> None:
+    """Raise an `InputError` that names the key if its value is the recall of a class that does not exist."""
+    name = named_criterion(value)
+    if name is None:
+        return
+    try:
+        criterion(name, classes)
+    except InputError as error:
+        raise InputError(f"{key} = {error}") from None
 
 
 def check_on_shards(config: Config, shards: ShardReader) -> None:

@@ -7,10 +7,12 @@ import pytest
 import torch
 from search.ranks import Ranks
 
+from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.criteria import criterion
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.training.criterion_checks import refuse_undefined
+from rcdp_hpc.search.checks import check_fitness
+from rcdp_hpc.training.criterion_checks import check_criteria, refuse_undefined
 from rcdp_hpc.training.held_out import HeldOutAnswers
 from rcdp_hpc.training.held_out_scores import gathered_rows
 
@@ -33,6 +35,14 @@ def test_the_value_is_that_of_all_rows_on_any_number_of_ranks(name):
     assert value(SingleProcess()) == expected
     for size in (2, 7):
         assert Ranks(size).run(value) == pytest.approx([expected] * size, abs=1e-15)
+
+
+def test_a_class_that_does_not_exist_is_refused_with_the_key():
+    config = parse_config({"training": {"criterion": "recall:cat"}, "search": {"fitness": "recall:dog"}}, "a test")
+    with pytest.raises(InputError, match=r"training.criterion = recall:cat: there is no class 'cat'"):
+        check_criteria(config, NAMES)
+    with pytest.raises(InputError, match=r"search.fitness = recall:dog: there is no class 'dog'"):
+        check_fitness(config, NAMES)
 
 
 def test_a_class_without_rows_is_named(caplog):
