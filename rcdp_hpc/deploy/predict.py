@@ -161,8 +161,8 @@ def predict_new(
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
     expected = _expected(model, reading)
-    if comm.is_root and not model.rule.is_plain:
-        log.info("written are %s", model.rule.describe())
+    if comm.is_root and not (model.rule.is_plain and model.kind == model.rule.column):
+        log.info("written are %s", model.rule.describe(model.kind))
     if comm.is_root and model.data.ranges is None:
         log.info("the scale of the samples is not checked: the model file has no ranges of the training data")
     agree_on_root(comm, lambda: _check_scale(new, expected, samples_file, any_scale))

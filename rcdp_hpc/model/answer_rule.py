@@ -75,8 +75,8 @@ class AnswerRule:
         if priors is not None:
             if self.shares is None:
                 raise InputError(
-                    "prediction.priors: the model file does not record the shares of the classes in its training. "
-                    "Train the model again."
+                    "prediction.priors: the file does not record the shares of the classes in its training. State them "
+                    "for the model of the run directory, from which files are exported, or train it again."
                 )
             if any((priors > 0) & (self.shares <= 0)):
                 name = classes[int(np.argmax((priors > 0) & (self.shares <= 0)))]
@@ -136,10 +136,17 @@ class AnswerRule:
         values = reported if decision is None else reported.astype(np.float64) @ decision
         return Answers(np.asarray(values.argmax(1), np.int64), reported, raw)
 
-    def describe(self) -> str:
-        """Return what probabilities and answers are, as a sentence without its end."""
-        parts = ["probabilities of the model" if self.calibration is None else "calibrated probabilities"]
-        if self.priors is not None:
+    def describe(self, kind: str = "") -> str:
+        """Return what probabilities and answers are, as a sentence without its end.
+
+        Parameters
+        ----------
+        kind : str
+            As `column`, of probabilities that an exported file has calibrated; default: `column`.
+        """
+        kind = kind or self.column
+        parts = ["calibrated probabilities" if kind.startswith("calibrated") else "probabilities of the model"]
+        if kind.endswith("at_priors"):
             parts[0] += " at the stated priors"
         if self.costs is not None:
             parts.append("answers by least expected cost")

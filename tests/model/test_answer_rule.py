@@ -54,6 +54,13 @@ def test_costs_answer_the_least_expected_cost():
     assert stated(costs=[[1], [1], [8]]).answers(P).predicted.tolist() == expected.tolist() == [2, 2, 2]
 
 
+def test_the_rule_of_a_prediction_is_described_with_the_probabilities_of_an_exported_file():
+    rule = AnswerRule().with_settings(PredictionSection(thresholds=[0.4, 0.3, 0.3]), CLASSES)
+    assert rule.describe() == "probabilities of the model; answers by thresholds"
+    described = rule.describe("calibrated_p_at_priors")
+    assert described == "calibrated probabilities at the stated priors; answers by thresholds"
+
+
 def test_without_a_rule_the_model_answers():
     answers = BALANCED.answers(P)
     assert answers.predicted.tolist() == [0, 1, 0]
