@@ -44,6 +44,7 @@ def read_checkpoint(folder: Path) -> TrainingCheckpoint | None:
     tables = {name: fields.json(name, dict, "a table") for name in JSON_FIELDS}
     _check_load_balance(fields, tables["load_balance"])
     trainer = fields.part("trainer")
+    _complete_position(trainer)
     _check_position(trainer)
     _check_state(trainer)
     history = fields.part("history")
@@ -72,6 +73,15 @@ def _check_load_balance(fields: Fields, load_balance: dict[str, Any]) -> None:
     are_speeds = isinstance(speeds, list) and all(type(speed) in (int, float) and speed > 0 for speed in speeds)
     if type(load_balance.get("kind")) is not str or not are_speeds:
         fields.refuse("load_balance", "a table of kind and rank_speeds")
+
+
+def _complete_position(trainer: Fields) -> None:
+    """Add what trainings of earlier versions lack, which chose the best epoch by the validation loss alone."""
+    position = trainer.content.get("position")
+    lacking = {"best_fitness", "least_loss", "improved_epoch"}
+    if isinstance(position, dict) and not lacking & position.keys() and type(position.get("best_loss")) is float:
+        loss, epoch = position["best_loss"], position.get("best_epoch")
+        position.update(best_fitness=-loss, least_loss=loss, improved_epoch=epoch)
 
 
 def _check_position(trainer: Fields) -> None:

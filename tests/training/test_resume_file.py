@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.pipeline import stages
+from rcdp_hpc.training.resume_file import read_checkpoint
 
 SETTINGS = (
     "search.generations=0", "data.class_keep_fractions=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
@@ -152,6 +154,16 @@ def test_every_missing_field_is_named(trained, tmp_path):
 
         resealed(out, change)
         assert place[-1] in refused(out) or place[-2] == "position"
+
+
+def test_a_position_of_an_earlier_version_is_completed(out):
+    def change(content):
+        for name in ("best_fitness", "least_loss", "improved_epoch"):
+            del content["trainer"]["position"][name]
+
+    saved = checkpoint.load(out / "train/last.pt")["trainer"]["position"]
+    resealed(out, change)
+    assert asdict(read_checkpoint(out / "train").trainer.position) == saved
 
 
 WRONG = {
