@@ -23,7 +23,7 @@ Starts = tuple[Sequence[int], Sequence[int]]
 def rows_by_class(counts: NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
     """Return the training rows of each class in an under-sampled member.
 
-    ``min(n_c, floor(n_min / ratio))`` for n_c rows of class c, the smallest class that has rows with n_min.
+    ``min(n_c, floor(n_min / ratio))`` for n_c rows of class c, the smallest class with n_min.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def rows_by_class(counts: NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
             )
         )
     # A ratio such as 1 / 3 must not lose a row to rounding.
-    return np.minimum(counts, int(counts[counts > 0].min() / ratio + 1e-9))
+    return np.minimum(counts, int(counts.min() / ratio + 1e-9))
 
 
 def under_sampled(labels: NDArray[np.int64], kept: NDArray[np.int64], seed: Sequence[int]) -> NDArray[np.bool_]:

@@ -57,8 +57,6 @@ def members_of(rows: Rows, comm: Communicator, **settings: object) -> Members:
 @pytest.mark.parametrize(("ratio", "expected"), [(1.0, [5, 5, 5]), (1 / 3, [15, 7, 5]), (0.01, [40, 7, 5])])
 def test_a_member_has_the_stated_ratio_of_the_classes(ratio, expected):
     assert rows_by_class(np.array([40, 7, 5]), ratio).tolist() == expected
-    # A class without training rows, as in a fold of a cross-validation.
-    assert rows_by_class(np.array([40, 7, 5, 0]), ratio).tolist() == [*expected, 0]
 
 
 def test_a_class_without_rows_cannot_be_drawn():
