@@ -50,7 +50,9 @@ class BatchedFitness(Fitness):
 
     The result of a candidate does not depend on the others in its batch: a batch that is not full is filled up. Errors
     differ from those of `ReservoirFitness` by a relative 1e-4 at most on reservoirs that forget their past: the states
-    are those of another product, and the sums have another order. A candidate that fails in a batch is evaluated alone,
+    are those of another product, and the sums have another order. With folds and fewer rows than features, a CPU has
+    the dual form for a single candidate, with the scale of all rows (`rcdp_hpc.reservoir.dual_folds`), which differs
+    more. A candidate that fails in a batch is evaluated alone,
     so that its reason is that of `ReservoirFitness`. So are all candidates of a batch that does not fit into memory, or
     takes longer than ``search.candidate_seconds`` for each of them.
 
