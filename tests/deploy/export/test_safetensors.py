@@ -44,8 +44,8 @@ def test_a_model_is_the_same_when_it_is_read_back(run, exported):
     assert after.config == before.config
     assert (after.classes, after.sample_shape, after.scale) == (before.classes, before.sample_shape, before.scale)
     assert after.weights.keys() == before.weights.keys()
-    expected = TrainedModel(before).probabilities(samples(), scaled=False)
-    assert np.array_equal(TrainedModel(after).probabilities(samples(), scaled=False), expected)
+    expected = TrainedModel(before).answers(samples(), scaled=False).probabilities
+    assert np.array_equal(TrainedModel(after).answers(samples(), scaled=False).probabilities, expected)
     assert SafetensorsWriter().predict(exported, samples(), None) == pytest.approx(expected, abs=1e-6)
 
 
