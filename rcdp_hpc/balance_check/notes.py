@@ -14,9 +14,6 @@ from rcdp_hpc.evaluation.stage import versions
 from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.runtime.text import plain_name
 
-# Rows of a class from which on the bootstrap of its recall is sound.
-FEW_ROWS = 10
-
 
 def data_record(rows: CheckRows) -> dict[str, Any]:
     """Return the facts of the rows."""
@@ -96,12 +93,7 @@ def _small_classes(rows: CheckRows) -> list[str]:
         for name, total, column in zip(rows.classes, totals, counts.T, strict=True)
         if total and not column.all()
     ]
-    few = [plain_name(name) for name, total in zip(rows.classes, totals, strict=True) if 0 < total < FEW_ROWS]
     notes = []
-    if few:
-        notes.append(
-            f"With fewer than {FEW_ROWS} rows of class {listed(few)}, intervals are narrower than they should be."
-        )
     if absent:
         notes.append(f"Without rows, and not evaluated: class {listed(absent)}.")
     if partly:
