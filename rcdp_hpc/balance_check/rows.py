@@ -39,24 +39,6 @@ MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
-class HeldSource(Source):
-    """Samples in memory as they are in shards: standardised, with their mask channels of missing values.
-
-    Attributes
-    ----------
-    mask_channels : int
-        Last entries of a sample's last axis, which synthetic rows copy.
-    """
-
-    mask_channels: int = 0
-
-    @property
-    def masked(self) -> slice:
-        """The mask channels among the entries of a sample's last axis."""
-        return slice(self.raw_shape[-1] - self.mask_channels, None)
-
-
-@dataclass(frozen=True, eq=False)
 class CheckRows:
     """The rows of a check.
 
@@ -132,7 +114,7 @@ def read_rows(config: Config, folds: int, balances: Sequence[str], comm: Communi
     facts = json.loads(bytes(arrays["facts"]))
     storage = Storage(**facts["storage"])
     part = Part(arrays["x"], np.asarray(arrays["y"]), arrays.get("lengths"))
-    source = HeldSource(
+    source = Source(
         facts["name"], facts["classes"], part, None, storage.scale, facts["description"], tuple(facts["categories"]),
         kind=facts["facts"]["kind"], mask_channels=facts["mask_channels"],
     )  # fmt: skip
@@ -181,14 +163,14 @@ def _read(config: Config, folds: int, balances: Sequence[str]) -> dict[str, NDAr
     return {"x": held.train.x, "y": labels, "folds": numbers, "facts": text, **lengths, **tables}  # type: ignore[dict-item]
 
 
-def _held(source: Source, rows: NDArray[np.int64], storage: Storage) -> HeldSource:
+def _held(source: Source, rows: NDArray[np.int64], storage: Storage) -> Source:
     """Return a source in memory with some rows of another, standardised and in the number format of shards."""
     x = np.empty((len(rows), *source.sample_shape), storage.dtype)
     size = max(1, BLOCK_BYTES // (4 * math.prod(source.sample_shape)))
     for start in range(0, len(rows), size):
         x[start : start + size] = storage.encode(source.samples(rows[start : start + size]))
     part = Part(x, source.train.y[rows], source.lengths(rows))
-    return HeldSource(
+    return Source(
         source.name, source.classes, part, None, storage.scale, source.description, source.categories,
         kind=source.kind, mask_channels=source.sample_shape[-1] - source.raw_shape[-1],
     )  # fmt: skip

@@ -145,6 +145,8 @@ class Source:
         Assumptions, omissions and warnings of the reader.
     standardization : Standardization or None
         Map of raw values, after preparation has fitted it (`rcdp_hpc.data.fit_standardization`).
+    mask_channels : int
+        Last entries of a raw sample's last axis that are mask channels already: of samples that are read from shards.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Source:
     kind: str = ""
     findings: Findings = field(default_factory=Findings)
     standardization: Standardization | None = None
+    mask_channels: int = 0
 
     @property
     def raw_shape(self) -> tuple[int, ...]:
@@ -172,7 +175,7 @@ class Source:
     @property
     def masked(self) -> slice:
         """The mask channels among the entries of a sample's last axis."""
-        return slice(self.raw_shape[-1], None)
+        return slice(self.raw_shape[-1] - self.mask_channels, None)
 
     @property
     def dtype(self) -> np.dtype[Any]:

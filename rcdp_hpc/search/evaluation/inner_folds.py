@@ -106,6 +106,7 @@ def balanced_folds(
     categories: tuple[int, ...] = (),
     lengths: NDArray[np.int64] | None = None,
     groups: NDArray[np.int64] | None = None,
+    masks: int = 0,
 ) -> list[Arrays]:
     """Return x_train, y_train, x_val and y_val of every fold; only the training part of each is balanced.
 
@@ -127,6 +128,8 @@ def balanced_folds(
         Number of steps of each padded sample.
     groups : ndarray, shape (rows,), int64, optional
         Number of each row's group, all rows of which are in one fold.
+    masks : int
+        Mask channels of missing values, the last features, which a synthetic row has of the row it starts from.
 
     Raises
     ------
@@ -135,7 +138,10 @@ def balanced_folds(
     """
     numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds", groups)
     data = config.data.model_copy(update={"folds": config.search.folds})
-    source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
+    source = Source(
+        "folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories,
+        mask_channels=masks,
+    )  # fmt: skip
     parts = []
     for fold in range(config.search.folds):
         train, held_out = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)

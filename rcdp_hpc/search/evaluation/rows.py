@@ -221,7 +221,8 @@ def fitness_rows(
         storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
         x, y = train.x[real], arrays["y_train"][real]
         groups = None if train.group is None else np.asarray(train.group, dtype=np.int64)[real]
-        folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths, groups)
+        masks = len((shards.index.get("standardization") or {}).get("mask", ()))
+        folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths, groups, masks)
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
     def read() -> dict[str, NDArray[Any]]:

@@ -232,6 +232,15 @@ def test_a_row_that_is_not_read_has_the_fold_of_its_group():
     assert found[6:].tolist() == [[second, first], [first, first], [third, NO_FOLD]]
 
 
+def test_mask_channels_stay_0_or_1_in_folds():
+    x, y = uneven()
+    x[:, 3] = np.arange(100) % 2
+    config = small_config(folds=3)
+    config.data.balance = "smote"
+    for fold in balanced_folds(x, y, CLASSES, config, FLOATS, masks=1):
+        assert set(fold["x_train"][:, 3]) == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("balance", "folds", "evaluation", "expected"),
     [
