@@ -118,6 +118,7 @@ PARSED_ONLY = {
     "average.md": "tests/deploy/test_average.py averages models",
     "merge.md": "tests/deploy/sums runs all of them",
     "balance-check.md": "tests/balance_check runs checks, on real ranks, too",
+    "uneven.md": "those of the README, run by tests/test_readme.py and tests/test_own_data.py",
     "compare.md": "tests/comparison runs comparisons of cheap methods, on real ranks, too",
     "paper.md": "tests/comparison/test_whole_paper.py runs it on small data",
     "report.md": "tests/evaluation/report runs both",

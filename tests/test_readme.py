@@ -120,6 +120,13 @@ def test_compress_and_export(folder):
     shell(command("rcdp compress runs/mine"), folder)
     shell(command("rcdp export runs/small"), folder)
     assert "rcdp_predict" in (folder / "model.c").read_text()
+    shutil.copytree(folder / "runs/mine", folder / "runs/earlier", dirs_exist_ok=True)
+    assert "McNemar" in shell(command("rcdp evaluate --out runs/mine"), folder).stdout
+
+
+def test_balance_check(folder):
+    done = shell(f"{command('rcdp balance-check')} --set reservoir.nodes=40", folder)
+    assert "data.balance" in done.stdout.splitlines()[-1] or "does not matter" in done.stdout
 
 
 def test_offline_preparation(folder):
