@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.balance_check.intervals import corrected, fold_interval, row_interval
+from rcdp_hpc.balance_check.intervals import corrected, fold_interval
 from rcdp_hpc.balance_check.measures import Measure
 from rcdp_hpc.model.criteria.bootstrap import Interval
 from rcdp_hpc.model.criteria.confusion import Counts
@@ -120,17 +120,14 @@ class Comparing:
 
     def differences(self, first: Answers, other: Answers) -> dict[str, Difference]:
         """Return the difference of every measure of two methods: the other minus the first."""
-        draws = drawn_pairs(self.labels, first.predicted, other.predicted, self.classes, self.seed, None)
+        draws = drawn_pairs(self.labels, other.predicted, first.predicted, self.classes, self.seed)
         whole, by_fold = self._counts(first), self._by_fold(first)
         other_whole, other_by_fold = self._counts(other), self._by_fold(other)
         found = {}
         for name, measure in self.measures.items():
-            value = float(measure(other_whole) - measure(whole))
-            # The draws are from smoothed shares, whose difference is another one.
-            moved = value - float(measure(draws.centre[1]) - measure(draws.centre[0]))
-            low, high = row_interval(*draws.drawn, measure)
-            over_rows = (low + moved, high + moved)
+            over_rows = draws.interval(measure, (other_whole, whole))
             over_folds = fold_interval((measure(other_by_fold) - measure(by_fold)).tolist())
+            value = float(measure(other_whole) - measure(whole))
             found[name] = Difference(
                 value, over_rows, over_folds, corrected(value, over_rows, int(self.folds.max()) + 1)
             )

@@ -1,7 +1,7 @@
 """Intervals of the difference of two methods, paired: over rows and over folds.
 
 - Rows: the rows of each class are drawn again with replacement, both answers of a row together (paired bootstrap
-  within classes, B. Efron, R. J. Tibshirani, "An introduction to the bootstrap", 1993). It covers which rows are
+  within classes, `rcdp_hpc.model.criteria.paired`). It covers which rows are
   evaluated, not which are trained on.
 - Folds: the corrected resampled t-test (C. Nadeau, Y. Bengio, "Inference for the generalization error", Machine
   Learning 52, 2003): the variance of the difference over k folds times 1/k + 1/(k - 1), because training parts overlap.
@@ -18,24 +18,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcdp_hpc.balance_check.measures import Measure
-from rcdp_hpc.model.criteria.bootstrap import Interval, quantiles
-from rcdp_hpc.model.criteria.confusion import Counts
+from rcdp_hpc.model.criteria.bootstrap import Interval
 
 LEVEL = 0.95
-
-
-def row_interval(first: Counts, other: Counts, measure: Measure) -> Interval:
-    """Return the interval of `measure` of another method minus that of the first, over draws of rows.
-
-    Parameters
-    ----------
-    first, other : Counts
-        Of paired draws (`rcdp_hpc.model.criteria.paired.drawn_pairs`), shape (resamples, classes).
-    measure : callable
-    """
-    low, high = quantiles(measure(other) - measure(first))
-    return float(low), float(high)
 
 
 def fold_interval(differences: Sequence[float]) -> Interval | None:

@@ -44,11 +44,13 @@ class TrainingSection(Section):
     patience: int = Field(
         20,
         ge=1,
-        description="stop after this many epochs without a better value of training.criterion",
+        description="stop after this many epochs without a lower validation loss or a better training.criterion",
         json_schema_extra=RESUMABLE,
     )
     criterion: Annotated[str, AfterValidator(training_criterion_accepted)] = Field(
-        "loss", description="what is best on the validation rows: it chooses the epoch whose weights are kept"
+        "loss",
+        description="what is best on the validation rows: it chooses the epoch whose weights are kept; of equal "
+        "epochs the one with the least validation loss",
     )
     stop_seconds: float = Field(
         0.0,

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError
+from rcdp_hpc.evaluation.reliability import FILE, read_reliability
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
 
 def draw_report(run: RunDirectory, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
-    """Draw ``confusion.png`` into the report, and what the training recorded.
+    """Draw ``confusion.png`` and ``reliability.png`` into the report, and what the training recorded.
 
     ``training.png`` if the readout was trained in epochs, ``sizes.png`` if features of a ridge readout were removed.
     """
@@ -37,7 +38,14 @@ def draw_report(run: RunDirectory, confusion: NDArray[np.int64], classes: Sequen
 
         draw_sizes(run.train / "sizes.json", path)
 
+    def levels(path: Path) -> None:
+        from rcdp_hpc.evaluation.reliability_picture import draw_reliability
+
+        draw_reliability(read_reliability(run.report), path)
+
     attempt(run.report / "confusion.png", matrix)
+    if (run.report / FILE).exists():
+        attempt(run.report / "reliability.png", levels)
     if (run.train / "sizes.json").exists():
         attempt(run.report / "sizes.png", sizes)
     if (run.train / "metrics.jsonl").exists():  # a solved readout has no epochs

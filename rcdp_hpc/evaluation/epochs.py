@@ -13,13 +13,16 @@ def best_epoch(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     Parameters
     ----------
     lines : sequence of dict
-        Those of an epoch with ``validation_fitness`` have a criterion of ``training.criterion``, otherwise the epoch
-        with the least validation loss is the best. Of equal epochs the first is.
+        With ``validation_fitness`` the largest one is the best, and of equal ones that with the least validation loss;
+        otherwise it is the least validation loss. Of equal epochs the first is.
     """
-    return max(lines, key=_fitness, default=None)
+    return max(lines, key=_worth, default=None)
 
 
-def _fitness(line: dict[str, Any]) -> float:
-    name, sign = ("validation_fitness", 1) if "validation_fitness" in line else ("validation_loss", -1)
-    value = line[name]
-    return sign * value if isinstance(value, int | float) and not math.isnan(value) else -math.inf
+def _worth(line: dict[str, Any]) -> tuple[float, float]:
+    loss = -_number(line["validation_loss"], math.inf)
+    return _number(line.get("validation_fitness", loss), -math.inf), loss
+
+
+def _number(value: Any, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else default

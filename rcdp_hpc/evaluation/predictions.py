@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.shards.reader import ShardReader
 from rcdp_hpc.data.shards.sample_ids import read_test_ids
+from rcdp_hpc.evaluation.reliability import Reliability, write_reliability
 from rcdp_hpc.model.answers import Answers
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
@@ -32,6 +33,7 @@ class TestPredictions:
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[np.float64]] = []
+        self._reliability = Reliability()
 
     def add(self, source_index: NDArray[np.int64], labels: NDArray[np.int32], answers: Answers) -> None:
         """Add a block of rows.
@@ -45,6 +47,7 @@ class TestPredictions:
         answers : Answers
             Of the n samples.
         """
+        self._reliability.add(labels, answers)
         chosen = answers.probabilities[np.arange(len(answers)), answers.predicted]
         self._blocks.append(np.column_stack([source_index, labels, answers.predicted, chosen]).astype(np.float64))
 
@@ -52,6 +55,8 @@ class TestPredictions:
         self, comm: Communicator, shards: ShardReader, path: Path
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Write the predictions of all ranks to a CSV file, in the order of the source. Collective.
+
+        ``reliability.json`` is written next to it.
 
         Columns: ``part``, the part of the source (``test``, or ``train`` if the test rows were split off the training
         data); ``row`` in that part, from 0; ``id`` if the source names its samples; ``class``; ``predicted``;
@@ -70,10 +75,12 @@ class TestPredictions:
             True and predicted classes in the order of the shards, on rank 0.
         """
         rows = comm.gather_rows(np.concatenate([np.empty((0, 4)), *self._blocks]))
+        reliability = self._reliability.content(comm)
 
         def write() -> None:
             if rows is None:
                 return
+            write_reliability(path.parent, reliability)
             ids = read_test_ids(shards.directory, shards.index)
             write_atomic(path, lambda file: _write(file, rows, shards, ids))
             warn_of_formulas(log, path, {"column 'id'": ids or (), "columns 'class' and 'predicted'": shards.classes})

@@ -313,17 +313,14 @@ class Trainer:
         # While weights are removed, each model replaces the one before, which had more of them.
         removing = self.pruner is not None and self.pruner.removes_in(report.epoch)
         first_final = self.pruner is not None and self.pruner.removes_in(report.epoch - 1)
-        is_better = report.fitness > position.best_fitness or position.best_epoch < 0
-        if is_better or removing or first_final:
-            position.best_fitness = report.fitness
-            position.best_epoch = report.epoch
+        if position.compare(report.epoch, report.fitness, report.validation_loss, removing or first_final):
             self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
         if removing:
             return
         if report.train_loss < settings.loss_target:
             position.finished = f"training loss below training.loss_target = {settings.loss_target:g}"
-        elif report.epoch - position.best_epoch >= settings.patience:
-            measure = "validation loss" if self.criterion is None else self.criterion.name
+        elif report.epoch - position.improved_epoch >= settings.patience:
+            measure = "validation loss" if self.criterion is None else f"{self.criterion.name} or validation loss"
             position.finished = f"no better {measure} for {settings.patience} epochs"
         elif report.epoch + 1 >= settings.epochs:
             position.finished = f"{settings.epochs} epochs done"

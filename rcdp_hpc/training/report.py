@@ -23,8 +23,13 @@ class Position:
         Sum and largest of the gradient norms of the epoch so far, the same on all ranks.
     skipped_steps, skipped_weight, skipped_rows : int, float, int
         Steps of the epoch that were skipped, and the weight and number of their rows, over all ranks.
-    best_fitness, best_epoch : float, int
-        Largest fitness of an epoch (`EpochReport.fitness`) and its epoch; -inf and -1 before the first epoch is done.
+    best_fitness, best_loss, best_epoch : float, float, int
+        Largest fitness of an epoch (`EpochReport.fitness`), the validation loss of this epoch, and the epoch; -inf, inf
+        and -1 before the first epoch is done.
+    least_loss : float
+        Lowest validation loss of an epoch.
+    improved_epoch : int
+        The last epoch with a better fitness or a lower validation loss than all before it; -1 before the first.
     finished : str
         Why the training ended; empty while it runs.
     """
@@ -39,8 +44,34 @@ class Position:
     skipped_weight: float = 0.0
     skipped_rows: int = 0
     best_fitness: float = float("-inf")
+    best_loss: float = float("inf")
     best_epoch: int = -1
+    least_loss: float = float("inf")
+    improved_epoch: int = -1
     finished: str = ""
+
+    def compare(self, epoch: int, fitness: float, loss: float, restart: bool = False) -> bool:
+        """Compare an epoch with those before it, and return whether it is the best.
+
+        Of equal fitness, the epoch with the lower validation loss is the better one: a criterion of predicted classes
+        has plateaus.
+
+        Parameters
+        ----------
+        epoch : int
+        fitness, loss : float
+        restart : bool
+            Whether the epochs before it do not count any more.
+        """
+        is_best = restart or self.best_epoch < 0 or (fitness, -loss) > (self.best_fitness, -self.best_loss)
+        if is_best:
+            self.best_fitness = fitness
+            self.best_loss = loss
+            self.best_epoch = epoch
+        if is_best or loss < self.least_loss:
+            self.improved_epoch = epoch
+        self.least_loss = loss if restart else min(loss, self.least_loss)
+        return is_best
 
     def skip(self, weight: float, rows: int) -> None:
         """Skip a step, with the weight and number of its rows over all ranks, and advance by one step."""

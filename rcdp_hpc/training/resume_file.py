@@ -92,13 +92,14 @@ def _check_position(trainer: Fields) -> None:
     for field in fields_of(Position):
         value = position.content[field.name]
         allowed = (int, float) if field.type == "float" else ({"int": int, "str": str}[str(field.type)],)
-        # The best loss is infinite until an epoch is done.
+        # Losses and fitness are infinite until an epoch is done.
         if type(value) not in allowed or (isinstance(value, float) and math.isnan(value)):
             position.refuse(field.name, f"of the type {field.type}")
     for name in ("epoch", "step", "skipped_steps", "skipped_rows"):
         position.integer(name)
-    if position.content["best_epoch"] < -1:
-        position.refuse("best_epoch", "an epoch")
+    for name in ("best_epoch", "improved_epoch"):
+        if position.content[name] < -1:
+            position.refuse(name, "an epoch")
 
 
 def _check_state(trainer: Fields) -> None:

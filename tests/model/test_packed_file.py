@@ -113,7 +113,7 @@ def test_fewer_bits_change_the_probabilities_by_little(write, model, bits, toler
     assert set(read.quantized) == (matrices if bits == 8 else set())
     for name, quantized in read.quantized.items():
         assert np.array_equal(read.weights[name].numpy(), quantized.dense())
-    assert path.stat().st_size < bits / 32 * write(name="other.pt").stat().st_size + 8000
+    assert path.stat().st_size < bits / 32 * write(name="other.pt").stat().st_size + 9000
 
 
 def test_given_codes_are_stored(write, model):

@@ -13,6 +13,7 @@ from rcdp_hpc.parallel.local_sgd import LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.monitor.divergence import DivergedError
+from rcdp_hpc.training.report import Position
 from rcdp_hpc.training.training_checkpoint import ReplicaState
 
 
@@ -154,10 +155,21 @@ def test_the_best_epoch_is_that_of_the_criterion():
     reports = run(one)
     f1 = [report.validation_macro_f1 for report in reports]
     assert [report.validation_fitness for report in reports] == pytest.approx(f1, abs=1e-12)
-    assert one.position.best_epoch == len(f1) - 4 == int(np.argmax(f1))
+    losses = [report.validation_loss for report in reports]
+    assert one.position.best_epoch == max(range(len(f1)), key=lambda epoch: (round(f1[epoch], 9), -losses[epoch]))
     assert one.position.best_fitness == max(report.fitness for report in reports)
-    assert one.position.finished == "no better macro_f1 for 3 epochs"
+    assert one.position.finished == "no better macro_f1 or validation loss for 3 epochs"
     assert reports[-1].entry()["validation_fitness"] == reports[-1].validation_fitness
+
+
+def test_epochs_of_equal_fitness_are_compared_by_their_loss():
+    position, best = Position(), []
+    for epoch, (fitness, loss) in enumerate([(0.5, 1.0), (0.5, 0.8), (0.7, 0.9), (0.6, 0.7), (0.7, 0.95), (0.7, 0.71)]):
+        best.append(position.compare(epoch, fitness, loss))
+        assert position.improved_epoch == (3 if epoch == 4 else epoch)
+    assert best == [True, True, True, False, False, True]
+    assert position.compare(6, 0.1, 2.0, restart=True)
+    assert (position.least_loss, position.improved_epoch) == (2.0, 6)
 
 
 def test_a_training_ends_when_the_training_loss_falls_below_its_target():

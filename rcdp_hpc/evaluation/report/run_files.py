@@ -18,6 +18,7 @@ from rcdp_hpc.config import STAGES, Config, flatten, to_tree
 from rcdp_hpc.data.shards.index import INDEX_NAME, load_index
 from rcdp_hpc.errors import DataDamagedError, RcdpError
 from rcdp_hpc.evaluation.confusion import read_confusion
+from rcdp_hpc.evaluation.reliability import FILE, read_reliability
 from rcdp_hpc.runtime.digests import read_sealed, read_sealed_lines
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.lock_file import current_holder
@@ -95,7 +96,7 @@ class RunFiles:
 
     def read_everything(self) -> None:
         """Read all files, so that `problems` is complete."""
-        for name in ("config", "states", "index", "summary", "history", "metrics", "best", "confusion"):
+        for name in ("config", "states", "index", "summary", "history", "metrics", "best", "confusion", "reliability"):
             getattr(self, name)
 
     @cached_property
@@ -157,6 +158,11 @@ class RunFiles:
         path = self.run.report / "summary.json"
         content = None if self.test is None else self.test.get("confusion")
         return None if content is None else self._read(path, lambda: read_confusion(content, self.run.report))
+
+    @cached_property
+    def reliability(self) -> Record | None:
+        """The bins of the reliability diagram."""
+        return self._read(self.run.report / FILE, lambda: read_reliability(self.run.report))
 
     @cached_property
     def history(self) -> list[Record]:

@@ -13,6 +13,7 @@ from rcdp_hpc.evaluation.report.classes import classes, confusions
 from rcdp_hpc.evaluation.report.complexity import complexity
 from rcdp_hpc.evaluation.report.data import data
 from rcdp_hpc.evaluation.report.page import Section, render
+from rcdp_hpc.evaluation.report.reliability import reliability
 from rcdp_hpc.evaluation.report.run_files import RunFiles
 from rcdp_hpc.evaluation.report.search import search
 from rcdp_hpc.evaluation.report.text import moment
@@ -28,6 +29,7 @@ SECTIONS = (
     ("classes", "Results of each class", classes),
     ("confusion", "Confusions", confusions),
     ("baselines", "Comparison with baselines", result.baselines),
+    ("reliability", "How far probabilities can be trusted", reliability),
     ("complexity", "Size and speed of the model", complexity),
     ("time", "Time and waiting", timing),
     ("digests", "Digests to check it by", digests),

@@ -33,7 +33,7 @@ FOLDS = 5
 # More rows than these are thinned evenly: the parameters are few.
 MOST_ROWS = 200_000
 # Of each class a fit reads at most this number of rows, for a number of rows times classes, and no fewer than these.
-MOST_NUMBERS, CLASS_ROWS = 1_000_000, 200
+MOST_NUMBERS, CLASS_ROWS = 250_000, 200
 # Of many classes these are fewer, because a fit would take hours: at most this number of rows times classes.
 LARGEST_FIT, FEWEST_CLASS_ROWS = 20_000_000, 5
 

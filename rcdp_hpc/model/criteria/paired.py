@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.model.criteria import all_criteria
-from rcdp_hpc.model.criteria.base import Labels
+from rcdp_hpc.model.criteria.base import Floats, Labels
 from rcdp_hpc.model.criteria.bootstrap import MOST_DRAWS, RESAMPLES, Interval, quantiles, resamples_within
 from rcdp_hpc.model.criteria.confusion import ConfusionCriterion, Counts
 
@@ -105,22 +105,46 @@ def mcnemar_p(only_first: int, only_other: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """Counts of both classifiers in resamples, shape (resamples, classes), and those of the shares that are drawn."""
+class PairedDraws:
+    """Both classifiers in resamples of the samples of each class.
+
+    Attributes
+    ----------
+    drawn : tuple of Counts
+        Of the first and the other classifier, shape (resamples, classes).
+    centre : tuple of Counts
+        Of the shares that are drawn, shape (classes,).
+    """
 
     drawn: tuple[Counts, Counts]
     centre: tuple[Counts, Counts]
 
+    def interval(self, measure: Callable[[Counts], Floats], observed: Sequence[Counts]) -> Interval:
+        """Return the 95 % interval of a measure of the first classifier minus that of the other.
+
+        Parameters
+        ----------
+        measure : callable
+            Returns the values of counts, shape (...).
+        observed : sequence of Counts, shape (classes,)
+            Of both classifiers on the samples themselves.
+        """
+        value, centre = (measure(first) - measure(other) for first, other in (observed, self.centre))
+        low, high = quantiles(measure(self.drawn[0]) - measure(self.drawn[1])) + (value - centre)
+        return float(low), float(high)
+
     def difference(self, one: ConfusionCriterion, observed: Sequence[Counts]) -> Difference:
         """Return the difference of a criterion and its interval."""
-        value, centre = (one.of_counts(first) - one.of_counts(other) for first, other in (observed, self.centre))
-        low, high = quantiles(one.of_counts(self.drawn[0]) - one.of_counts(self.drawn[1])) + (value - centre)
+        low, high = self.interval(one.of_counts, observed)
         widest = 1 - one.lowest
-        return Difference(float(value), (float(max(low, -widest)), float(min(high, widest))))
+        value = one.of_counts(observed[0]) - one.of_counts(observed[1])
+        return Difference(float(value), (max(low, -widest), min(high, widest)))
 
 
-def drawn_pairs(labels: Labels, first: Labels, other: Labels, classes: int, seed: int, resamples: int | None) -> _Drawn:
-    """Return the counts of both classifiers in resamples of the samples of each class."""
+def drawn_pairs(
+    labels: Labels, first: Labels, other: Labels, classes: int, seed: int, resamples: int | None = None
+) -> PairedDraws:
+    """Draw the samples of each class again, both predictions together; parameters as of `compare_predictions`."""
     pairs = first.astype(np.int64) * classes + other
     kinds = {label: _smoothed(pairs[labels == label], label, classes) for label in np.unique(labels).tolist()}
     if resamples is None:
@@ -139,7 +163,7 @@ def drawn_pairs(labels: Labels, first: Labels, other: Labels, classes: int, seed
         tuple(Counts(hits[which, rows], true[which, rows], predicted[which, rows]) for which in (0, 1))
         for rows in (slice(-1), -1)
     ]
-    return _Drawn(*parts)  # type: ignore[arg-type]
+    return PairedDraws(*parts)  # type: ignore[arg-type]
 
 
 def _smoothed(pairs: NDArray[np.int64], label: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

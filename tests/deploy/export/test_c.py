@@ -146,6 +146,7 @@ def test_two_models_in_one_program(tmp_path):
     for name, one in (("first", first), ("second", second)):
         written(one.program, tmp_path / f"{name}.c")
         command = ["cc", *FLAGS, "-c", "-DRCDP_NO_MAIN", f"-Drcdp_predict={name}_predict"]
+        command.append(f"-Drcdp_answer={name}_answer")
         renamed = [f"-Drcdp_classes={name}_classes", "-o", tmp_path / f"{name}.o", tmp_path / f"{name}.c"]
         subprocess.run([*command, *renamed], check=True)
     (tmp_path / "main.c").write_text(
@@ -157,6 +158,22 @@ def test_two_models_in_one_program(tmp_path):
     objects = [tmp_path / "first.o", tmp_path / "second.o"]
     subprocess.run(["cc", *FLAGS, "-o", tmp_path / "both", tmp_path / "main.c", *objects, "-lm"], check=True)
     assert subprocess.run([tmp_path / "both"], capture_output=True, text=True).stdout == "1 0 0\n"
+
+
+def test_the_label_is_that_of_the_decision(tmp_path):
+    """The class that is answered need not be the most probable one."""
+    one = softmax_of("a", "b", "c")
+    scores = one.program.ops[0].output
+    turned = Op("weighted_sum", (scores,), "turned", {"weights": [-1.0]})
+    program = replace(one.program, ops=(*one.program.ops, turned), decision="turned")
+    written(program, tmp_path / "model.c")
+    samples = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    np.savetxt(tmp_path / "x.csv", samples, "%.9g", ",")
+    done = subprocess.run([compiled(tmp_path / "model.c"), tmp_path / "x.csv"], capture_output=True, text=True)
+    lines = [line.split(",") for line in done.stdout.splitlines()]
+    probabilities = np.array([line[1:] for line in lines], float)
+    labels = ["abc".index(line[0].strip('"')) for line in lines]
+    assert labels == probabilities.argmin(1).tolist()
 
 
 def test_what_c_cannot_hold_is_refused(monkeypatch):

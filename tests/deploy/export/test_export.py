@@ -128,7 +128,7 @@ def test_an_exported_file_predicts_like_the_model(exported, run, samples, tmp_pa
     np.savez(tmp_path / "new.npz", x=samples)
     for model in (exported, run.path):
         assert main(["predict", str(model), str(tmp_path / "new.npz"), "--to", str(tmp_path / "labels.npz")]) == 0
-        found = np.load(tmp_path / "labels.npz")["probability"]
+        found = np.load(tmp_path / "labels.npz")["calibrated_probability"]
         assert np.abs(found - rcdp_hpc.predict(exported, samples).probabilities).max() <= 1e-5
     assert repr(rcdp_hpc.load(exported)) == "<model.npz: samples (8, 8), 10 classes>"
 
