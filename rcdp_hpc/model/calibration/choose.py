@@ -34,8 +34,8 @@ FOLDS = 5
 MOST_ROWS = 200_000
 # Of each class a fit reads at most this number of rows, for a number of rows times classes, and no fewer than these.
 MOST_NUMBERS, CLASS_ROWS = 250_000, 200
-# Of many classes these are fewer, because a fit would take hours: at most this number of rows times classes.
-LARGEST_FIT, FEWEST_CLASS_ROWS = 20_000_000, 5
+# Of many classes these are fewer, because a fit would take many minutes: at most this number of rows times classes.
+LARGEST_FIT, FEWEST_CLASS_ROWS = 4_000_000, 5
 
 
 @dataclass(frozen=True, eq=False)
