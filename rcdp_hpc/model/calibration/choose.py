@@ -29,13 +29,15 @@ FITS: dict[str, Fit] = {
 # "auto" tries these. Isotonic regression has to be asked for: it makes rows alike that the model tells apart, and no
 # export format can hold it.
 AUTO = ("temperature", "vector")
+# Vector scaling of more classes has to be asked for: its fit takes minutes on one rank while the others wait.
+MOST_AUTO_CLASSES = 100
 FOLDS = 5
 # More rows than these are thinned evenly: the parameters are few.
 MOST_ROWS = 200_000
 # Of each class a fit reads at most this number of rows, for a number of rows times classes, and no fewer than these.
 MOST_NUMBERS, CLASS_ROWS = 250_000, 200
 # Of many classes these are fewer, because a fit would take many minutes: at most this number of rows times classes.
-LARGEST_FIT, FEWEST_CLASS_ROWS = 4_000_000, 5
+LARGEST_FIT, FEWEST_CLASS_ROWS = 500_000, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def calibrate(method: str, rows: HeldOutScores, classes: list[str]) -> Calibrati
     method : str
         A key of `FITS`, or "auto": of those of `AUTO` that the rows allow, a later one is preferred to an earlier one,
         and the first to none, if its log loss of left-out rows is less by more than the standard error of the
-        difference.
+        difference. Vector scaling is left out for more than `MOST_AUTO_CLASSES` classes.
     rows : HeldOutScores
     classes : list of str
         Names of the classes.
@@ -133,7 +135,8 @@ def calibrate(method: str, rows: HeldOutScores, classes: list[str]) -> Calibrati
         )
     counts = rows.class_rows
     rows = thinned(rows)
-    names = [name for name in (AUTO if method == "auto" else (method,)) if not refusal(name, counts, classes)]
+    tried = AUTO if len(classes) <= MOST_AUTO_CLASSES else AUTO[:1]
+    names = [name for name in (tried if method == "auto" else (method,)) if not refusal(name, counts, classes)]
     with limit_threads(1):  # so that the bits depend on the rows alone
         best: Calibrator | None = None
         measured = rows.raw

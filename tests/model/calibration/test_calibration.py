@@ -57,6 +57,13 @@ def test_scores_of_a_solved_readout_become_calibrated():
     np.testing.assert_array_equal(predicted, z[3000:].argmax(1))
 
 
+def test_many_classes_are_calibrated_by_temperature_only(monkeypatch):
+    offsets = np.array([0.0, 2.0, 4.0])
+    assert calibrate("auto", rows(2500, 1, offsets=offsets), CLASSES).method == "vector"
+    monkeypatch.setattr(choose, "MOST_AUTO_CLASSES", 2)
+    assert calibrate("auto", rows(2500, 1, offsets=offsets), CLASSES).method == "temperature"
+
+
 def test_offsets_of_classes_correct_scores_of_balanced_rows():
     shifted = -2 * np.log(NATURAL)
     fitted = calibrate("auto", rows(2500, 1, 1.0, shifted), CLASSES)
