@@ -10,7 +10,7 @@ from typing import Any
 
 from rcdp_hpc.balance_check.conclusion import Readouts, concluded
 from rcdp_hpc.balance_check.evaluation import Timer, evaluated_by_rows, evaluated_by_sums
-from rcdp_hpc.balance_check.measures import measure_of
+from rcdp_hpc.balance_check.measures import refuse_undefined
 from rcdp_hpc.balance_check.methods import load_methods
 from rcdp_hpc.balance_check.methods.base import Method
 from rcdp_hpc.balance_check.notes import data_record, notes_of, settings_record
@@ -125,7 +125,7 @@ def _checked(
 
 def _completed(config: Config, rows: CheckRows, criterion: str) -> Config:
     """Return the configuration with the defaults of the data; refuse what does not fit them."""
-    measure_of(criterion, rows.classes)
+    refuse_undefined(criterion, rows.labels, rows.classes)
     config = with_kind_defaults(config, rows.facts)
     refuse_trained(config)
     return config

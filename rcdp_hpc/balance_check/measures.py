@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rcdp_hpc.config.choices.criteria import CRITERIA
 from rcdp_hpc.errors import InputError
@@ -15,8 +16,9 @@ from rcdp_hpc.model.criteria.confusion import ConfusionCriterion, Counts
 # Values of counts of hits, samples and predictions by class, shape (..., classes) each.
 Measure = Callable[[Counts], Floats]
 
+WORST_RECALL = "worst_recall"
 # Measures in the table, in this order; `worst_recall` is the recall of the class with the lowest one.
-SHOWN = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy")
+SHOWN = ("balanced_accuracy", "macro_f1", WORST_RECALL, "accuracy")
 
 
 def worst_recall(counts: Counts) -> Floats:
@@ -36,9 +38,17 @@ def measures_of(deciding: str, classes: Sequence[str]) -> dict[str, Measure]:
     return {name: measure_of(name, classes) for name in names}
 
 
+def refuse_undefined(deciding: str, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Raise an `InputError` if the measure that decides is not one of answers, or undefined for these true classes."""
+    measure_of(deciding, classes)
+    reason = None if deciding == WORST_RECALL else criterion(deciding, classes).undefined(labels, classes)
+    if reason is not None:
+        raise InputError(f"--criterion {deciding}: it is undefined without the test part, which is not used: {reason}.")
+
+
 def measure_of(name: str, classes: Sequence[str]) -> Measure:
     """Return a measure; errors as `measures_of`."""
-    if name == "worst_recall":
+    if name == WORST_RECALL:
         return worst_recall
     found = criterion(name, classes)
     if not isinstance(found, ConfusionCriterion):

@@ -64,6 +64,8 @@ def notes_of(config: Config, rows: CheckRows, by_class: bool | None) -> list[str
     ]
     if rows.grouped:
         notes.append("Folds keep groups together. Intervals over rows take the rows of a group as independent.")
+    if rows.fold_count == 2 and any(len(one.synthetic) for one in rows.resampled.values()):
+        notes.append("With two folds, synthetic rows between rows of both never count: SMOTE has fewer than in a run.")
     if by_class is None:
         notes.append("There are fewer rows than features: features are standardised once, by all rows.")
     if by_class is False:

@@ -144,6 +144,15 @@ def resampled(
     return Resampling(np.bincount(kept.source, minlength=len(rows)), between)
 
 
+def _refuse_empty_part(rows: Resampling, folds: NDArray[np.int64]) -> None:
+    """Raise an `InputError` if a fold holds out all rows: those of a class with one row, and as few of the others."""
+    held_out = np.bincount(folds, rows.multiplicity)
+    if held_out.max() == rows.multiplicity.sum():
+        raise InputError(
+            f"the smallest class has so few rows that fold {int(held_out.argmax()) + 1} holds out all that are left"
+        )
+
+
 def no_synthetic_rows() -> RowTable:
     """Return a table without rows."""
     none = np.empty(0, np.int64)
@@ -163,7 +172,9 @@ def resampled_or_reason(
                     "the data have columns of categories, and their values in a synthetic row follow from more rows "
                     "than two, some of which a fold holds out"
                 )
-            found[balance] = resampled(source, data, folds, balance, seed, storage)
+            rows = resampled(source, data, folds, balance, seed, storage)
+            _refuse_empty_part(rows, folds)
+            found[balance] = rows
         except InputError as error:
             left_out[balance] = str(error).rstrip(".")
     return found, left_out

@@ -10,6 +10,7 @@ from balance_check.made_check import config_for, rows_of, write_rows
 from launch import rcdp, run_ranks
 
 from rcdp_hpc.balance_check.check import balance_check
+from rcdp_hpc.balance_check.measures import refuse_undefined
 from rcdp_hpc.balance_check.output import FILE, PAGE, table
 from rcdp_hpc.cli import main
 from rcdp_hpc.config.choices.check_methods import CHECK_METHODS
@@ -55,6 +56,19 @@ def test_small_classes_and_what_is_left_out_are_named(tmp_path):
     folds = np.array(record["data"]["fold_counts"])
     assert (folds[:, 2] == 0).any()
     assert all(np.isfinite(value["interval"]).all() for value in record["methods"][1]["differences"].values())
+
+
+def test_under_sampling_of_which_a_fold_holds_out_all_is_left_out(tmp_path):
+    rows = rows_of(config_for(write_rows(tmp_path / "rows.npz", (125, 1))))
+    assert rows.counts().tolist() == [[25, 1], [25, 0], [25, 0], [25, 0]]
+    assert "fold 1 holds out all that are left" in rows.left_out["random_under"]
+    assert sorted(rows.resampled) == ["random_over", "smote"]
+
+
+def test_a_criterion_of_a_class_without_rows_is_refused():
+    with pytest.raises(InputError, match=r"--criterion recall:b: .* class b has no samples"):
+        refuse_undefined("recall:b", np.array([0, 0, 2]), ["a", "b", "c"])
+    refuse_undefined("worst_recall", np.array([0, 0, 2]), ["a", "b", "c"])
 
 
 def test_groups_stay_together(tmp_path):
