@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.model.calibration.choose import FITS, refusal
 from rcdp_hpc.model.calibration.scores import HeldOutScores, calibration_error
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.held_out_scores import thinned_places
 
 # Tried in this order: the first one that the rows of the other folds allow.
 METHODS = ("vector", "temperature")
@@ -41,12 +42,10 @@ def calibrated_probabilities(
 
 
 def _spread(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return at most `MOST_ROWS` of the rows, at equal distances: a calibration has few parameters."""
+    """Return at most `MOST_ROWS` of the rows, from all parts of them: a calibration has few parameters."""
     places = np.flatnonzero(rows)
-    if len(places) <= MOST_ROWS:
-        return rows
     chosen = np.zeros(len(rows), bool)
-    chosen[places[np.linspace(0, len(places) - 1, MOST_ROWS).astype(np.int64)]] = True
+    chosen[places[thinned_places(len(places), MOST_ROWS)]] = True
     return chosen
 
 
