@@ -122,6 +122,8 @@ def _keys(method: Method, config: Config, answers: Answers) -> dict[str, Any]:
 
 def current_method(config: Config, methods: Sequence[Method]) -> str | None:
     """Return the method that the configuration has now; None if it is not one of those compared."""
+    if config.loss.class_weights not in ("none", "balanced"):
+        return None
     weighted = config.loss.class_weights == "balanced"
     for one in methods:
         if one.scores_of == one.name and one.balance == config.data.balance and one.weighs == weighted:
