@@ -89,6 +89,13 @@ def test_resamples_of_rows_keep_the_counts_of_the_classes():
     assert len(np.unique(drawn, axis=1).T) > 40
 
 
+def test_a_mean_of_areas_with_a_class_of_one_sample_has_no_interval():
+    found = measure(*rows((40, 12, 1)), NAMES)
+    for name in ("macro_pr_auc", "macro_roc_auc"):
+        assert name not in found.intervals, name
+        assert "one sample" in found.without_interval[name]
+
+
 def test_two_classifiers_on_the_same_samples():
     labels, first, _ = rows((80, 30, 10))
     other = rows((80, 30, 10), seed=1)[1][np.argsort(np.argsort(labels, kind="stable"))]

@@ -20,6 +20,7 @@ from rcdp_hpc.model.intervals import wilson
 from rcdp_hpc.model.metrics import confusion_matrix
 
 NO_MISTAKE = "no resample has samples in the wrong order"
+SINGLE_SAMPLE = "a class has one sample only, of which no resample differs"
 TOO_MANY_ROWS = "there are too many rows for a bootstrap"
 # Scores of each class that are areas, by their name here and that of their mean in the table.
 AREAS = {"pr_auc": ("macro_pr_auc", average_precision), "roc_auc": ("macro_roc_auc", roc_area)}
@@ -232,17 +233,18 @@ def _measured_areas(labels: Labels, areas: Floats, drawn: Floats, resamples: int
     found, by_name = Measured(), {one.name: one for one in all_criteria(classes)}
     # A bootstrap of n samples has a variance that is smaller by (n - 1) / n.
     counts = np.bincount(labels, minlength=len(classes))
+    single = bool((counts == 1).any())
     corrected = drawn.var(-1) * np.where(counts > 1, counts / np.maximum(counts - 1, 1), np.nan)
     for (of_class, (name, _)), values, resampled, variances in zip(AREAS.items(), areas, drawn, corrected, strict=True):
         mean = mean_of_defined(values)
         correction = ratio(np.nansum(variances), np.nansum(resampled.var(-1)))
-        deviation = np.sqrt(mean_of_defined(resampled.T).var() * correction)
+        deviation = np.sqrt(mean_of_defined(resampled.T).var() * (np.nan if single else correction))
         found.add(name, float(mean), logit_interval(mean, deviation))
         found.class_values[of_class] = values
         found.class_intervals[of_class] = logit_interval(values, np.sqrt(variances))
         _explain(found, by_name[name], labels)
         if resamples and name not in found.intervals and name not in found.undefined:
-            found.without_interval[name] = NO_MISTAKE
+            found.without_interval[name] = SINGLE_SAMPLE if single else NO_MISTAKE
     _count_resamples(found, "ranking", resamples)
     return found
 
