@@ -42,8 +42,9 @@ def criteria_of_folds(summary: Record) -> Html:
     if not summary.get("mean"):
         return Html("")
     rows = []
-    for name, mean in summary["mean"].items():
-        folds = summary["undefined_folds"].get(name, [])
+    # Cross-validations of earlier versions have a mean that is not in the table, and no folds without a value.
+    for name in (one for one in TITLES if one in summary["mean"]):
+        mean, folds = summary["mean"][name], summary.get("undefined_folds", {}).get(name, [])
         without = ", ".join(map(str, folds)) if folds else ""
         rows.append((TITLES[name], number(mean), number(summary["deviation"][name], 2), without))
     header = ("measure", "mean", "standard deviation", "undefined in folds")

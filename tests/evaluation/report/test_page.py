@@ -11,6 +11,7 @@ from made_runs import Made, log_lines, make_run
 from page import Page
 from scipy.stats import norm
 
+from rcdp_hpc.evaluation.report.criteria import criteria_of_folds
 from rcdp_hpc.evaluation.report.importance import influences
 from rcdp_hpc.evaluation.report.write import try_to_write_report, write_report
 from rcdp_hpc.model.intervals import wilson
@@ -225,6 +226,13 @@ def test_records_of_another_version_leave_out_a_section_only(tmp_path, caplog):
     assert "The files may be of another version of rcdp_hpc. (KeyError: 'correct')" in page.text
     assert "the section 'Result' of the report is left out" in caplog.text
     assert "Data before and after balancing" in page.text
+
+
+def test_a_cross_validation_of_an_earlier_version_has_the_criteria_that_it_recorded():
+    values = {"accuracy": 0.91, "macro_f1": 0.83, "macro_recall": 0.77}
+    page = criteria_of_folds({"mean": values, "deviation": dict.fromkeys(values, 0.01)})
+    assert "0.91" in page
+    assert "0.77" not in page
 
 
 def test_a_failed_report_does_not_fail_the_run(tmp_path, caplog, monkeypatch):
