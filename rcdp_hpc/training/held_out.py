@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.model.criteria import Criterion
+from rcdp_hpc.model.criteria.measured import RowNumbers
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
 
@@ -15,8 +16,9 @@ from rcdp_hpc.runtime.comm.collective import run_on_root
 class HeldOutAnswers:
     """Answers of a model for the held-out rows of this rank, as far as a criterion needs them.
 
-    Of a criterion of predicted classes, ranks add their confusion matrices. Scores and probabilities are gathered on
-    rank 0 in the order of ranks. The value has the same bits for any number of ranks if the scores have.
+    Of a criterion of predicted classes, ranks add their confusion matrices. Scores, and what a criterion of
+    probabilities uses of each row, are gathered on rank 0 in the order of ranks. The value has the same bits for any
+    number of ranks if the scores have.
 
     Parameters
     ----------
@@ -47,11 +49,25 @@ class HeldOutAnswers:
         """
         if self.by.needs == "labels":
             return self._of_confusion(comm)
-        scores = comm.gather_rows(self._local(len(self.by.classes)))
+        local = self._local(len(self.by.classes))
+        if self.by.needs == "probabilities":
+            return self._of_row_numbers(comm, local)
+        scores = comm.gather_rows(local)
 
         def value() -> float:
             assert scores is not None
             return self.by.fitness(scores[:, 0].astype(np.int64), scores[:, 1:].argmax(1), scores[:, 1:])
+
+        return run_on_root(comm, value)
+
+    def _of_row_numbers(self, comm: Communicator, local: NDArray[np.float64]) -> float:
+        """Return the criterion from four numbers of each row, however many classes there are."""
+        numbers = comm.gather_rows(RowNumbers.of(local[:, 0].astype(np.int64), local[:, 1:]).columns())
+
+        def value() -> float:
+            assert numbers is not None
+            found = float(RowNumbers.of_columns(numbers).statistics()[self.by.name](None))
+            return found if self.by.higher_is_better else -found
 
         return run_on_root(comm, value)
 
