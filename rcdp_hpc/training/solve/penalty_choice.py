@@ -8,6 +8,7 @@ penalties are tried. Of penalties with an equal criterion, the one with the leas
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,7 +65,14 @@ def penalty_worth(
 
 
 def report_criterion(by: Criterion, fitness: float, penalty: float, rows: str, level: int) -> None:
-    """Log the criterion of the chosen penalty on the rows that chose it."""
+    """Log the criterion of the chosen penalty on the rows that chose it, or that it is undefined there."""
+    if not math.isfinite(fitness):
+        log.log(
+            max(level, logging.WARNING) if level >= logging.INFO else level,
+            "ridge: readout.ridge_criterion, %s, is undefined on %s: the squared error chose the penalty %g",
+            plain_name(by.name), rows, penalty,
+        )  # fmt: skip
+        return
     value = criterion_value(by.name, fitness)
     log.log(
         level, "ridge: penalty %g by readout.ridge_criterion, %s %.4f on %s", penalty, plain_name(by.name), value, rows
