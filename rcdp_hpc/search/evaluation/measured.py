@@ -106,7 +106,11 @@ def check_fitness_rows(config: Config, data: FitnessData) -> None:
     elif data.folds:
         labels, rows = np.concatenate([fold.y_val for fold in data.folds]), "the held-out rows of all folds"
     elif search.evaluation == "ridge" and config.readout.ridge_selection != "validation":
-        labels, rows = data.first(least_share(search)).left_out_rows.y, "the rows that evaluate candidates"
+        part = data.first(least_share(search))
+        # Not of `left_out_rows`, which copies all samples.
+        original = slice(None) if part.synthetic is None else ~part.synthetic
+        labels = np.concatenate([part.y_train[original], part.y_val])
+        rows = "the rows that evaluate candidates"
     else:
         labels, rows = data.first(least_share(search)).y_val, "the validation rows that evaluate candidates"
     refuse_undefined(by, "search.fitness", np.bincount(labels, minlength=data.classes), rows)
