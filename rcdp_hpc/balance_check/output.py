@@ -13,6 +13,7 @@ from rcdp_hpc.balance_check.page import check_page
 from rcdp_hpc.balance_check.texts import interval_text, words
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.files import write_text
+from rcdp_hpc.runtime.text import plain_line
 
 FILE = "balance-check.json"
 PAGE = "balance-check.html"
@@ -58,11 +59,15 @@ def write_record(record: Record, directory: Path) -> list[Path]:
 
 
 def table(record: Record) -> list[str]:
-    """Return the methods as the lines of a table; measures are in per cent, differences in points."""
+    """Return the methods as the lines of a table, and why others are left out.
+
+    Measures are in per cent, differences in points.
+    """
     criterion = record["settings"]["criterion"]
     names = [criterion, *(name for name in SHOWN if name != criterion)]
     heads = ["method", "rows", *map(words, names), "ECE", f"{words(criterion)} - none"]
-    return list(_aligned([heads, *(_cells(one, names) for one in record["methods"])]))
+    left_out = [f"{name} is left out: {plain_line(reason)}." for name, reason in record["left_out"].items()]
+    return [*_aligned([heads, *(_cells(one, names) for one in record["methods"])]), *left_out]
 
 
 def _cells(one: Mapping[str, Any], names: Sequence[str]) -> list[str]:

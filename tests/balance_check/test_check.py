@@ -59,10 +59,12 @@ def test_small_classes_and_what_is_left_out_are_named(tmp_path):
 
 
 def test_under_sampling_of_which_a_fold_holds_out_all_is_left_out(tmp_path):
-    rows = rows_of(config_for(write_rows(tmp_path / "rows.npz", (125, 1))))
-    assert rows.counts().tolist() == [[25, 1], [25, 0], [25, 0], [25, 0]]
-    assert "fold 1 holds out all that are left" in rows.left_out["random_under"]
-    assert sorted(rows.resampled) == ["random_over", "smote"]
+    config = config_for(write_rows(tmp_path / "rows.npz", (125, 1)), run={"progress": False})
+    record = balance_check(config, tmp_path / "out", names=("random_under", "class_weights"))
+    assert record["data"]["fold_counts"] == [[20, 1], *[[20, 0]] * 4]
+    assert [one["name"] for one in record["methods"]] == ["none", "class_weights"]
+    reason = "the smallest class has so few rows that fold 1 holds out all that are left"
+    assert table(record)[-1] == f"random_under is left out: {reason}."
 
 
 def test_a_criterion_of_a_class_without_rows_is_refused():
