@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.model.calibration.choose import FITS, refusal
+from rcdp_hpc.model.calibration.choose import FITS, MOST_AUTO_CLASSES, refusal
 from rcdp_hpc.model.calibration.scores import HeldOutScores, calibration_error
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.held_out_scores import thinned_places
 
-# Tried in this order: the first one that the rows of the other folds allow.
+# Tried in this order: the first one that the rows of the other folds allow. Of many classes only the last one, as
+# vector scaling takes minutes for each fold.
 METHODS = ("vector", "temperature")
 # Rows that a calibration is fitted to.
 MOST_ROWS = 10_000
@@ -30,11 +31,12 @@ def calibrated_probabilities(
     """
     rows = HeldOutScores.of_solved(scores, labels, "left-out")
     probabilities, methods = rows.raw.copy(), []
+    tried = METHODS if len(classes) <= MOST_AUTO_CLASSES else METHODS[1:]
     with limit_threads(1):
         for fold in range(int(folds.max()) + 1):
             here = folds == fold
             others = rows.part(_spread(~here))
-            method = next((name for name in METHODS if not refusal(name, others.class_rows, classes)), "none")
+            method = next((name for name in tried if not refusal(name, others.class_rows, classes)), "none")
             if method != "none":
                 probabilities[here] = FITS[method](others).probabilities(scores[here])
             methods.append(method)
