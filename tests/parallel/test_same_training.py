@@ -156,7 +156,10 @@ def assert_same_bits(out: Path, other: Path) -> None:
 
 
 def assert_like_one(out: Path, one: Path) -> None:
-    np.testing.assert_allclose(curve(ended(out)), curve(ended(one)), rtol=1e-5, atol=1e-5)
+    found, expected = np.array(curve(ended(out))), np.array(curve(ended(one)))
+    # Rounding may change the class of one of the 1230 training rows.
+    np.testing.assert_allclose(found[:, 1], expected[:, 1], atol=1 / 1000)
+    np.testing.assert_allclose(np.delete(found, 1, 1), np.delete(expected, 1, 1), rtol=1e-5, atol=1e-5)
 
 
 @on_both_engines
