@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.model.answers import Answers
-from rcdp_hpc.model.calibration.scores import BINS
+from rcdp_hpc.model.criteria.probabilities import BINS, bin_of
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
@@ -42,7 +42,7 @@ class Reliability:
         for sums, probabilities in zip(self.sums, (answers.raw, answers.probabilities), strict=True):
             largest = probabilities.max(1).astype(np.float64)
             right = probabilities.argmax(1) == labels
-            bins = np.clip((largest * BINS).astype(np.int64), 0, BINS - 1)
+            bins = bin_of(largest)
             steps = np.rint(largest / STEP).astype(np.int64)
             for row, values in zip(sums, (np.ones_like(steps), right.astype(np.int64), steps), strict=True):
                 np.add.at(row, bins, values)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.model.criteria.probabilities import expected_calibration_error
 from rcdp_hpc.reservoir.positive_shares import positive_shares
 
 Floats = NDArray[np.float64]
 
-# Bins of the expected calibration error, of equal width.
-BINS = 15
 # Lower bound of a probability in a logarithm.
 LEAST_PROBABILITY = 1e-12
 
@@ -106,13 +105,5 @@ def row_losses(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def calibration_error(probabilities: Floats, labels: NDArray[np.int64], weights: Floats) -> float:
-    """Return the expected calibration error of the most probable class over `BINS` bins of equal width.
-
-    Sum over bins of the share of their rows times the difference of accuracy and mean probability (Guo et al., "On
-    calibration of modern neural networks", 2017).
-    """
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(bins, weights * (right - confidence), minlength=BINS)
-    return float(np.abs(gaps).sum() / weights.sum())
+    """Return the expected calibration error of the most probable class, as `rcdp_hpc.model.criteria` has it."""
+    return float(expected_calibration_error(probabilities.max(1), probabilities.argmax(1) == labels, weights))
