@@ -48,7 +48,7 @@ TOP_KEYS = (
     TopKey("data.category_columns", "columns of categories"),
     TopKey("data.drop_columns", "columns to ignore"),
     TopKey("data.image_size", "height and width to which images are resized"),
-    TopKey("data.missing", "missing values: refuse them, drop the samples, or fill them with the training mean"),
+    TopKey("data.missing", "missing values: refuse them, drop the samples, or fill them (median, mean, constant)"),
     TopKey("data.standardize", "scaling: auto uses mean and standard deviation for tables and series", "auto"),
     TopKey("data.balance", "how classes are balanced: smote, random_over, none, ...", "smote"),
     TopKey("data.test_fraction", "fraction of the samples held out for the test, if there is no test set", 0.2),
